@@ -1,0 +1,105 @@
+"""Text encoders: prompts -> embeddings, mask and the role of every token.
+
+All encoders offer `encode(prompts) -> Text`, `dim` (width of an embedding) and `max_length`.
+Random token embeddings (RTE) are the paper's control for a pretrained encoder: one fixed random
+vector a word, so that nothing about the relation can leak from one word into another.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import RelcoreError
+from .prompts import ROLES, parse
+
+END = "</s>"
+MAX_LENGTH = 20  # tokens of a prompt, end token included (the paper's)
+
+
+@dataclass
+class Text:
+    """Encoded prompts.
+
+    embeddings: float [prompt, token, dim]; mask: bool [prompt, token], False on padding;
+    roles: int [prompt, token], index into ROLES ("special" on the end token and padding).
+    """
+
+    embeddings: Tensor
+    mask: Tensor
+    roles: Tensor
+
+    def __getitem__(self, rows) -> "Text":
+        return Text(self.embeddings[rows], self.mask[rows], self.roles[rows])
+
+    def to(self, device) -> "Text":
+        return Text(self.embeddings.to(device), self.mask.to(device), self.roles)
+
+
+class RandomTokenEncoder:
+    """RTE: a fixed N(0, 1) vector a word, plus sinusoidal positions (base 10000, amplitude 1).
+
+    Every word has a vector of its own, drawn from (seed, word) alone: a synonym never seen in
+    training can be encoded, which the paper's closed table of 26 pieces could not.
+    positions=False is the control whose text is a bag of words.
+    The empty prompt, the unconditional input of guidance, is the end token alone.
+    """
+
+    max_length = MAX_LENGTH
+
+    def __init__(self, dim: int = 384, seed: int = 0, positions: bool = True):
+        self.dim, self.seed = dim, seed
+        self.name = "rte" if positions else "rte-nopos"
+        self._words: dict[str, Tensor] = {}
+        self._encoded: dict[str, tuple[Tensor, Tensor]] = {}
+        place = torch.arange(MAX_LENGTH)[:, None]
+        rate = 10000 ** (-torch.arange(0, dim, 2) / dim)
+        wave = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], -1).flatten(1)
+        self.positions = wave if positions else torch.zeros_like(wave)  # [token, dim]
+
+    def word(self, word: str) -> Tensor:
+        """The vector [dim] of a word, without its position."""
+        if word not in self._words:
+            digest = hashlib.sha256(f"{self.seed}:{word}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+            self._words[word] = torch.randn(self.dim, generator=generator)
+        return self._words[word]
+
+    def _encode_one(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """Embeddings [token, dim] and roles [token] of one prompt, unpadded; kept for next time."""
+        if prompt not in self._encoded:
+            spans = parse(prompt).spans if prompt else ()
+            words = [prompt[start:end].lower() for start, end, _ in spans] + [END]
+            if len(words) > MAX_LENGTH:
+                raise RelcoreError(f"prompt '{prompt}' has {len(words)} tokens with the end token; "
+                                   f"the encoder takes {MAX_LENGTH}: shorten it")  # fmt: skip
+            roles = [ROLES.index(role) for _, _, role in spans] + [ROLES.index("special")]
+            embedding = torch.stack([self.word(w) for w in words]) + self.positions[: len(words)]
+            self._encoded[prompt] = embedding, torch.tensor(roles)
+        return self._encoded[prompt]
+
+    def encode(self, prompts: list[str]) -> Text:
+        """Encode prompts, padded to the longest of them. "" is the unconditional prompt."""
+        return pad([self._encode_one(prompt) for prompt in prompts])
+
+
+def pad(rows: list[tuple[Tensor, Tensor]]) -> Text:
+    """Stack (embeddings [token, dim], roles [token]) of different lengths into one Text."""
+    embeddings = torch.nn.utils.rnn.pad_sequence([e for e, _ in rows], batch_first=True)
+    roles = torch.nn.utils.rnn.pad_sequence(
+        [r for _, r in rows], batch_first=True, padding_value=ROLES.index("special")
+    )
+    length = torch.tensor([len(r) for _, r in rows])
+    mask = torch.arange(embeddings.shape[1]) < length[:, None]  # [prompt, token]
+    return Text(embeddings, mask, roles)
+
+
+ENCODERS = {"rte": RandomTokenEncoder, "rte-nopos": lambda **kw: RandomTokenEncoder(positions=False, **kw)}
+
+
+def make_encoder(name: str):
+    """The encoder of that name, as a checkpoint's header spells it."""
+    if name not in ENCODERS:
+        raise RelcoreError(f"unknown encoder '{name}': choose from {', '.join(ENCODERS)}")
+    return ENCODERS[name]()

@@ -1,0 +1,161 @@
+"""Prompts: how a scene is put into words, and which word plays which role.
+
+A prompt is `colour1 shape1 [is] relation-phrase colour2 shape2`, read by `parse`; the perturbation
+suites of the robustness chapter are the TEMPLATES other than "train".
+"""
+
+import itertools
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import RelcoreError
+from .scenes import COLORS, RELATIONS, SHAPES, Scenes
+
+ROLES = ("color1", "shape1", "relation", "color2", "shape2", "filler", "special")
+
+# The paper's 22 training phrases; the first of each relation is the canonical one.
+PHRASES = {
+    "above": ("above", "directly above", "higher than"),
+    "below": ("below", "directly below", "lower than"),
+    "left": ("to the left of", "left of"),
+    "right": ("to the right of", "right of"),
+    "upper left": ("to the upper left of", "above and to the left of", "diagonally up and left from"),
+    "upper right": ("to the upper right of", "above and to the right of", "diagonally up and right from"),
+    "lower left": ("to the lower left of", "below and to the left of", "diagonally down and left from"),
+    "lower right": ("to the lower right of", "below and to the right of", "diagonally down and right from"),
+}  # fmt: skip
+CANONICAL = {relation: (phrases[0],) for relation, phrases in PHRASES.items()}
+SYNONYMS = {"crimson": "red", "scarlet": "red", "navy": "blue", "azure": "blue",
+            "box": "square", "pyramid": "triangle", "disc": "circle"}  # fmt: skip
+RELATION_SYNONYMS = {"above": "over", "below": "under", "left": "leftward of", "right": "rightward of"}
+
+# {a} and {b} are "colour shape" of the first and the second object, {r} the relation phrase.
+TEMPLATES = {
+    "train": "{a} is {r} {b}",
+    "is-the": "{a} is {r} the {b}",
+    "no-is": "{a} {r} {b}",
+    "no-is-the": "{a} {r} the {b}",
+    "the-the": "the {a} is {r} the {b}",
+    "articles": "a {a} is {r} a {b}",
+    "filler": "there {a} is really {r} this {b}",
+    "reversed": "{r} {b} is {a}",
+    "reversed-the": "{r} the {b} is the {a}",
+}
+FILLERS = {"is", "the", "a", "an", "there", "really", "this", "that", "one", "just"}
+GRAMMAR = ("'COLOUR SHAPE is PHRASE COLOUR SHAPE', for example 'red square is above blue circle' "
+           f"(colours {', '.join(COLORS)}; shapes {', '.join(SHAPES)}; phrases such as 'above', "
+           "'to the left of', 'to the upper right of')")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A parsed prompt. colors, shapes: (first, second), indices; -1 for a colour not named.
+
+    spans: (start, end, role) of every word, by character offset, so roles hold for any tokenizer.
+    """
+
+    text: str
+    colors: tuple[int, int]
+    shapes: tuple[int, int]
+    relation: int
+    spans: tuple[tuple[int, int, str], ...]
+
+
+_PHRASE_RELATION = {phrase: relation for relation, phrases in PHRASES.items() for phrase in phrases}
+_PHRASE_RELATION |= {synonym: relation for relation, synonym in RELATION_SYNONYMS.items()}
+_PHRASE_PATTERN = re.compile(r"\b(" + "|".join(
+    r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True)
+) + r")\b")  # fmt: skip  (longest first: "above and to the left of" is not "above")
+
+
+def parse(text: str) -> Prompt:
+    """Read a prompt into colours, shapes, relation and the role of every word.
+
+    Words, order and articles may vary as in TEMPLATES; capitals and doubled spaces do not matter.
+    Raises RelcoreError, naming the word at fault and the grammar, for anything it cannot read.
+    """
+    lower = text.lower()
+    found = _PHRASE_PATTERN.search(lower)
+    if not found:
+        raise RelcoreError(f"no spatial relation in prompt '{text}': write {GRAMMAR}")
+    relation = _PHRASE_RELATION[" ".join(found.group().split())]
+    spans, colors, shapes = [], {}, {}  # colors, shapes: mention (0, 1) -> index
+    mention = 0
+    for word in re.finditer(r"\S+", lower):
+        name = SYNONYMS.get(word.group(), word.group())
+        if found.start() <= word.start() < found.end():
+            role = "relation"
+        elif name in COLORS:
+            role = "color"
+            if mention > 1 or mention in colors:
+                raise RelcoreError(f"colour '{word.group()}' out of place in prompt '{text}': write {GRAMMAR}")
+            colors[mention] = COLORS.index(name)
+        elif name in SHAPES:
+            role = "shape"
+            if mention > 1:
+                raise RelcoreError(f"more than two shapes in prompt '{text}': write {GRAMMAR}")
+            shapes[mention] = SHAPES.index(name)
+        elif name in FILLERS:
+            role = "filler"
+        else:
+            raise RelcoreError(f"unknown word '{word.group()}' in prompt '{text}': write {GRAMMAR}")
+        spans.append((word.start(), word.end(), role, mention))
+        mention += role == "shape"
+    if mention < 2:
+        raise RelcoreError(f"prompt '{text}' names {mention} shape{'s' * (mention != 1)}, not two: write {GRAMMAR}")
+    # In the reversed templates the phrase comes first, and the first mention is the second object.
+    reversed_ = found.end() <= min(start for start, _, role, _ in spans if role in ("color", "shape"))
+    order = (1, 0) if reversed_ else (0, 1)
+    named = tuple(
+        (start, end, f"{role}{order[m] + 1}" if role in ("color", "shape") else role)
+        for start, end, role, m in spans
+    )
+    return Prompt(text, tuple(colors.get(m, -1) for m in order), tuple(shapes[m] for m in order),
+                  RELATIONS.index(relation), named)  # fmt: skip
+
+
+def compose(colors: tuple[int, int], shapes: tuple[int, int], phrase: str, template: str = "train") -> str:
+    """The prompt for object 0 standing in `phrase` to object 1; colour -1 leaves the word out."""
+    if template not in TEMPLATES:
+        raise RelcoreError(f"unknown template '{template}': choose from {', '.join(TEMPLATES)}")
+    a, b = (
+        f"{COLORS[c]} {SHAPES[s]}" if c >= 0 else SHAPES[s] for c, s in zip(colors, shapes, strict=True)
+    )
+    return TEMPLATES[template].format(a=a, b=b, r=phrase)
+
+
+def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "train") -> list[str]:
+    """The closed prompt suite: 2 colour orders x 6 shape pairs x the phrases.
+
+    96 prompts with CANONICAL, 264 with PHRASES (the paper's suites).
+    """
+    return [
+        compose(colors, pair, phrase, template)
+        for phrase in itertools.chain.from_iterable(phrases.values())
+        for colors in ((0, 1), (1, 0))
+        for pair in itertools.permutations(range(3), 2)
+    ]
+
+
+CAPTIONS = ("canonical", "phrases", "paper")
+
+
+def caption(scenes: Scenes, rng: np.random.Generator, captions: str = "phrases") -> list[str]:
+    """One training caption a scene.
+
+    captions: "canonical" (8 phrases, both colours named), "phrases" (the 22, uniform within the
+        relation, both colours named), "paper" (the 22, each colour word dropped with p = .5).
+    """
+    if captions not in CAPTIONS:
+        raise RelcoreError(f"unknown captions '{captions}': choose from {', '.join(CAPTIONS)}")
+    pool = CANONICAL if captions == "canonical" else PHRASES
+    pick = rng.random(len(scenes))
+    keep = rng.random((len(scenes), 2)) < (0.5 if captions == "paper" else 1.0)
+    colors = np.where(keep, scenes.colors, -1)
+    out = []
+    for i, relation in enumerate(scenes.relations):
+        phrases = pool[RELATIONS[relation]]
+        out.append(compose(colors[i], scenes.shapes[i], phrases[int(pick[i] * len(phrases))]))
+    return out

@@ -1,0 +1,142 @@
+"""Scenes: two coloured shapes and the spatial relation between them, and how they become pixels.
+
+Axes used throughout: `scene` (batch), `object` (0 = first mentioned in the caption, 1 = second),
+`y`, `x` (pixels, y grows downwards). Lengths are in canvas units: the canvas is 128 x 128 units
+whatever the size of the picture, as in the paper (its section on the data set; 128-px pictures).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import RelcoreError
+
+CANVAS = 128
+RADIUS = 16  # half the side of a square, radius of a circle, half the base of a triangle
+TRIANGLE_HEIGHT = RADIUS * 3**0.5  # equilateral, side 32: height 27.7
+LOW, HIGH = RADIUS + 1, CANVAS - RADIUS - 1  # range of a centre: objects stay inside the canvas
+THRESHOLD = 5  # closer than this along an axis counts as aligned
+
+COLORS = ("red", "blue")
+SHAPES = ("square", "triangle", "circle")
+RELATIONS = ("above", "below", "left", "right",
+             "upper left", "upper right", "lower left", "lower right")  # fmt: skip
+GENERATORS = ("separated", "paper")
+RGB = np.array([[255, 0, 0], [0, 0, 255]], dtype=np.uint8)  # one row a colour
+BACKGROUND = 128
+
+
+@dataclass
+class Scenes:
+    """A batch of scenes as arrays.
+
+    colors, shapes: int [scene, object], indices into COLORS and SHAPES.
+    centers: float [scene, object, 2], (x, y) in canvas units.
+    relations: int [scene], index into RELATIONS: where object 0 lies seen from object 1.
+    hung: triangles as the paper draws them, the apex a third of the height above the labelled point;
+        otherwise centred on their bounding box, as the scorer measures them.
+    """
+
+    colors: np.ndarray
+    shapes: np.ndarray
+    centers: np.ndarray
+    relations: np.ndarray
+    hung: bool = False
+
+    def __len__(self) -> int:
+        return len(self.relations)
+
+
+def relation_of(dx: np.ndarray, dy: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """Index of the relation of object A to object B for displacements A - B, the paper's rule.
+
+    |dx| <= threshold: above or below; else |dy| <= threshold: left or right; else a diagonal.
+    """
+    dx, dy = np.asarray(dx), np.asarray(dy)
+    vertical = np.where(dy < 0, 0, 1)
+    horizontal = np.where(dx < 0, 2, 3)
+    diagonal = 4 + 2 * (dy >= 0) + (dx >= 0)
+    return np.where(abs(dx) <= threshold, vertical,
+                    np.where(abs(dy) <= threshold, horizontal, diagonal))  # fmt: skip
+
+
+# The grid of the separated generator: two units, so that every centre is a whole pixel at 64 px and
+# the 5-unit rule never hangs on a rounding.
+FIRST, LAST = LOW + 1, HIGH - 1
+
+
+def _separated_displacements() -> list[np.ndarray]:
+    """Per relation, the displacements (dx, dy, placements) whose bounding boxes do not meet.
+
+    Weighted by the number of placements they follow the law of two independent uniform positions.
+    """
+    step = np.arange(FIRST - LAST, LAST - FIRST + 1, 2)
+    dx, dy = (axis.ravel() for axis in np.meshgrid(step, step))
+    apart = np.maximum(abs(dx), abs(dy)) > 2 * RADIUS
+    places = ((LAST - FIRST - abs(dx)) // 2 + 1) * ((LAST - FIRST - abs(dy)) // 2 + 1)
+    table = np.stack([dx, dy, places], 1)[apart]
+    kind = relation_of(table[:, 0], table[:, 1])
+    return [table[kind == r] for r in range(len(RELATIONS))]
+
+
+_DISPLACEMENTS = _separated_displacements()
+
+
+def sample_scenes(n: int, rng: np.random.Generator, generator: str = "separated",
+                  relations: np.ndarray | None = None) -> Scenes:  # fmt: skip
+    """Draw n scenes: one red and one blue object of different shapes.
+
+    generator: "separated" (default): no overlap, the eight relations balanced, triangles centred by
+        their bounding box so that label and scorer agree; "paper": positions independent, overlap
+        allowed, diagonals dominate (about .197 each, .05 the others), triangles hung low.
+    relations: int [scene], to fix each scene's relation ("separated" only).
+    """
+    colors = np.stack([first := rng.integers(0, 2, n), 1 - first], 1)
+    shape1 = rng.integers(0, 3, n)
+    shapes = np.stack([shape1, (shape1 + rng.integers(1, 3, n)) % 3], 1)
+    if generator == "paper":
+        centers = rng.integers(LOW, HIGH + 1, (n, 2, 2)).astype(float)
+        delta = centers[:, 0] - centers[:, 1]
+        return Scenes(colors, shapes, centers, relation_of(*delta.T), hung=True)
+    if generator != "separated":
+        raise RelcoreError(f"unknown generator '{generator}': choose from {', '.join(GENERATORS)}")
+    if relations is None:
+        relations = rng.integers(0, len(RELATIONS), n)
+    centers = place(relations, rng)
+    return Scenes(colors, shapes, centers, np.asarray(relations))
+
+
+def place(relations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Centres [scene, object, 2] of two objects that stand in the given relations, apart."""
+    delta = np.empty((len(relations), 2), dtype=int)
+    for r, table in enumerate(_DISPLACEMENTS):
+        rows = np.flatnonzero(relations == r)
+        delta[rows] = table[rng.choice(len(table), len(rows), p=table[:, 2] / table[:, 2].sum()), :2]
+    free = (LAST - FIRST - abs(delta)) // 2 + 1
+    origin = FIRST + np.maximum(delta, 0) + 2 * rng.integers(0, free)
+    return np.stack([origin, origin - delta], 1).astype(float)
+
+
+def object_masks(scenes: Scenes, size: int) -> np.ndarray:
+    """Which pixels each object covers, hidden or not: bool [scene, object, y, x]. Hard edges."""
+    pixel = (np.arange(size) + 0.5) * (CANVAS / size)
+    x = pixel - scenes.centers[..., :1]  # [scene, object, x]
+    y = pixel - scenes.centers[..., 1:]  # [scene, object, y]
+    inside = (abs(y) < RADIUS)[..., None] & (abs(x) < RADIUS)[..., None, :]  # the square
+    circle = (y**2)[..., None] + (x**2)[..., None, :] < RADIUS**2
+    # Distance below the apex; the half width of the triangle grows with it.
+    depth = (y + TRIANGLE_HEIGHT * (1 / 3 if scenes.hung else 1 / 2))[..., None]
+    half = np.maximum(depth / 3**0.5, 0.51 * CANVAS / size)  # the apex is never thinner than a pixel
+    triangle = (depth > 0) & (depth < TRIANGLE_HEIGHT) & (abs(x)[..., None, :] < half)
+    kind = scenes.shapes[..., None, None]
+    return np.where(kind == 0, inside, np.where(kind == 1, triangle, circle))
+
+
+def render(scenes: Scenes, size: int = 64) -> np.ndarray:
+    """Pictures of the scenes: uint8 [scene, y, x, rgb]; object 0 is drawn first, underneath."""
+    image = np.full((len(scenes), size, size, 3), BACKGROUND, dtype=np.uint8)
+    masks = object_masks(scenes, size)
+    for i in (0, 1):
+        scene, y, x = np.nonzero(masks[:, i])
+        image[scene, y, x] = RGB[scenes.colors[scene, i]]
+    return image

@@ -1,0 +1,132 @@
+"""The scorer: picture -> detected objects -> did it draw what the prompt says?
+
+The paper's evaluator: threshold each colour channel, find contours, name a contour by the corners
+of its polygon. Every picture is brought to the canvas of 128 x 128 first, so that a picture has one
+verdict whatever its size, and all lengths below are canvas units.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from ..errors import RelcoreError
+from .prompts import Prompt
+from .scenes import CANVAS, RELATIONS, THRESHOLD, relation_of
+
+LEVEL = 180  # a pixel belongs to a channel's objects above this value
+MIN_AREA = 100  # square units: smaller specks are not objects
+POLYGON = 0.04  # tolerance of the polygon, as a share of the contour's perimeter
+SQUARE_SIDES = 5  # a box whose sides differ by more is a rectangle, not a square
+COLOR_MARGIN = 25  # of 255: how far a channel's mean may lie from pure red or blue
+
+METRICS = ("color", "shape", "binding", "relation_strict", "relation_loose")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """An object found in a picture. color, shape: index or -1 if it is neither; x, y: box centre.
+
+    bounds: (x, y, width, height) of the bounding box, in canvas units.
+    """
+
+    color: int
+    shape: int
+    x: float
+    y: float
+    bounds: tuple[int, int, int, int]
+
+
+def detect(image: np.ndarray) -> list[Detection]:
+    """Objects in a picture, uint8 [y, x, rgb], square and a divisor or multiple of 128 px wide."""
+    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise RelcoreError(f"cannot score an array of shape {image.shape}, {image.dtype}: "
+                           "give a square uint8 picture [y, x, rgb]")  # fmt: skip
+    if image.shape[0] != CANVAS:
+        image = cv2.resize(image, (CANVAS, CANVAS), interpolation=cv2.INTER_NEAREST)
+    found = []
+    for channel in range(3):
+        binary = (image[..., channel] > LEVEL).view(np.uint8)
+        contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        for contour in contours:
+            x, y, width, height = cv2.boundingRect(contour)
+            if width * height < MIN_AREA or cv2.contourArea(contour) < MIN_AREA:
+                continue
+            shape = _shape(contour, width, height)
+            color = _color(image[y : y + height, x : x + width], contour - (x, y))
+            found.append(Detection(color, shape, x + width / 2, y + height / 2, (x, y, width, height)))
+    return found
+
+
+def _shape(contour: np.ndarray, width: int, height: int) -> int:
+    corners = len(cv2.approxPolyDP(contour, POLYGON * cv2.arcLength(contour, True), True))
+    if corners == 4:
+        return 0 if abs(width - height) < SQUARE_SIDES else -1
+    return 1 if corners == 3 else 2 if corners > 4 else -1
+
+
+def _color(crop: np.ndarray, contour: np.ndarray) -> int:
+    inside = np.zeros(crop.shape[:2], dtype=np.uint8)
+    cv2.drawContours(inside, [contour], -1, 1, cv2.FILLED)
+    red, green, blue, _ = cv2.mean(crop, mask=inside)
+    if red > 255 - COLOR_MARGIN and max(green, blue) < COLOR_MARGIN:
+        return 0
+    if blue > 255 - COLOR_MARGIN and max(red, green) < COLOR_MARGIN:
+        return 1
+    return -1
+
+
+def score(objects: list[Detection], prompt: Prompt) -> dict[str, float]:
+    """The verdicts of one picture, and where object 1 lies from object 2 (NaN if not bound).
+
+    color, shape: both colours (shapes) are somewhere; binding: exactly one object of each pair of
+    colour and shape; relation_strict: bound, and the 5-unit rule gives the prompt's relation;
+    relation_loose: bound, and the inequalities that the relation names hold by more than 5 units.
+    A colour the prompt does not name is free.
+    """
+    pairs = list(zip(prompt.colors, prompt.shapes, strict=True))
+    matches = [[o for o in objects if o.shape == s and (c < 0 or o.color == c) and o.color >= 0] for c, s in pairs]
+    bound = all(len(m) == 1 for m in matches) and matches[0][0] is not matches[1][0]
+    row = {
+        "color": all(c < 0 or any(o.color == c for o in objects) for c, _ in pairs),
+        "shape": all(any(o.shape == s for o in objects) for _, s in pairs),
+        "binding": bound, "relation_strict": False, "relation_loose": False,
+        "dx": np.nan, "dy": np.nan,
+    }  # fmt: skip
+    if bound:
+        first, second = matches[0][0], matches[1][0]
+        dx, dy = first.x - second.x, first.y - second.y
+        row |= {
+            "dx": dx, "dy": dy,
+            "relation_strict": bool(relation_of(dx, dy) == prompt.relation),
+            "relation_loose": relation_loose(dx, dy, prompt.relation),
+        }  # fmt: skip
+    return row
+
+
+def relation_loose(dx: float, dy: float, relation: int, threshold: float = THRESHOLD) -> bool:
+    """Whether each direction word in the relation's name holds by more than the threshold."""
+    name = RELATIONS[relation]
+    tests = {"above": -dy, "upper": -dy, "below": dy, "lower": dy, "left": -dx, "right": dx}
+    return all(amount > threshold for word, amount in tests.items() if word in name)
+
+
+def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Wilson 1927)."""
+    if n == 0:
+        return np.nan, np.nan
+    p = successes / n
+    centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return float((centre - spread) / (1 + z * z / n)), float((centre + spread) / (1 + z * z / n))
+
+
+def summarise(rows: pd.DataFrame, ceiling: dict[str, float] | None = None) -> dict[str, dict]:
+    """The metrics object: {metric: {value, low, high, ceiling, n}} of a table of `score` rows."""
+    out = {}
+    for metric in METRICS:
+        hits, n = float(rows[metric].sum()), len(rows)
+        low, high = wilson(hits, n)
+        out[metric] = {"value": hits / n if n else np.nan, "low": low, "high": high,
+                       "ceiling": (ceiling or {}).get(metric, 1.0), "n": n}  # fmt: skip
+    return out

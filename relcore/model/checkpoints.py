@@ -1,0 +1,140 @@
+"""Checkpoints: safetensors files that say in their own header what they are.
+
+Header: `config` (architecture), `recipe` (how it was trained), `provenance` (commit, data hash,
+machine), `metrics` (with n and intervals). A shipped checkpoint also stands in MANIFEST.json with
+its sha256. Nothing is ever unpickled, and every write replaces its file in one step.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import RelcoreError
+from ..paths import CHECKPOINTS
+from .dit import DiT, DiTConfig
+
+MANIFEST = "MANIFEST.json"
+
+
+@contextmanager
+def replacing(path: Path):
+    """Give a temporary path; put it in the place of `path` on success, remove it on failure.
+
+    The old file stays whole whatever happens: full disk, Ctrl-C, a failed write.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    except OSError as error:
+        raise RelcoreError(f"cannot write to '{path.parent}': {error.strerror}: choose another folder") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RelcoreError(f"could not write '{path}': {reason}: the old file is untouched; "
+                           "free some space or choose another folder") from error  # fmt: skip
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
+    """Tensors and a header of JSON values into a safetensors file."""
+    with replacing(path) as temporary:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and header of a file written by `write_tensors`; RelcoreError on any damage."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise RelcoreError(f"no such checkpoint: '{path}'") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise RelcoreError(f"'{path}' is damaged or not a safetensors file ({error}): fetch it again") from error
+    return tensors, header
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def manifest(folder: Path = CHECKPOINTS) -> dict[str, dict]:
+    """{name: entry} of the shipped checkpoints."""
+    try:
+        return json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RelcoreError(f"'{folder / MANIFEST}' cannot be read ({error}): restore it from git") from error
+
+
+def save_model(path: Path, weights: dict[str, Tensor], config: DiTConfig, header: dict,
+               dtype: torch.dtype = torch.bfloat16) -> None:  # fmt: skip
+    """Write weights (in bf16 unless told otherwise) with their config and the rest of the header."""
+    rounded = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    write_tensors(path, rounded, {"format": "relcore", "config": asdict(config), **header})
+
+
+def find(name: str, folder: Path = CHECKPOINTS) -> Path:
+    """The file of a shipped model's name, of a path, or of a training run's folder."""
+    shipped = manifest(folder)
+    if name in shipped:
+        return folder / f"{name}.safetensors"
+    path = Path(name)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if path.suffix == ".safetensors" and path.exists():
+        return path
+    raise RelcoreError(f"unknown model '{name}': choose from {', '.join(shipped) or 'none shipped'}, "
+                       "or give the path of a .safetensors file or of a training run's folder")  # fmt: skip
+
+
+def load_model(name: str, folder: Path = CHECKPOINTS) -> tuple[DiT, dict]:
+    """Load a model, in fp32 and eval mode, and its header, by shipped name or path.
+
+    Raises RelcoreError when the hash, the header, the shapes or the values are not as they must be.
+    """
+    path = find(name, folder)
+    entry = manifest(folder).get(name) if path.parent == folder else None
+    if entry and (not path.exists() or sha256(path) != entry["sha256"]):
+        raise RelcoreError(f"'{path}' is missing or not the file that was shipped (sha256 differs from "
+                           f"{MANIFEST}): restore it from git")  # fmt: skip
+    weights, header = read_tensors(path)
+    if header.get("format") != "relcore" or "config" not in header:
+        raise RelcoreError(f"'{path}' is not a relcore checkpoint: its header has no config")
+    try:
+        config = DiTConfig(**header["config"])
+        with torch.device("meta"):
+            expected = {name: tensor.shape for name, tensor in DiT(config).state_dict().items()}
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise RelcoreError(f"'{path}' has a config this version cannot build ({error})") from error
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if wrong := sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)):
+        raise RelcoreError(f"'{path}': config and weights disagree on {len(wrong)} tensors, first '{wrong[0]}' "
+                           f"({expected.get(wrong[0])} by the config, {found.get(wrong[0])} in the file)")  # fmt: skip
+    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise RelcoreError(f"'{path}' holds NaN or infinite values in '{bad[0]}': train or fetch it again")
+    model = DiT(config)
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return model.eval().requires_grad_(False), header

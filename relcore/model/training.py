@@ -1,0 +1,263 @@
+"""The training loop: one process on a CPU, one GPU or many nodes, by the same command.
+
+Everything random in step k is drawn from (seed, k), so a resumed run continues to the same bits
+and the global batch does not depend on how many processes share it.
+
+A run's folder holds: `config.json`, `state.safetensors` (to resume), `model.safetensors` (EMA
+weights, fp32), `metrics.parquet` (tidy: samples, seconds, suite, metric, value, n) and `frames/`
+(one strip of sample pictures an evaluation).
+"""
+
+import json
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from ..data.encoders import make_encoder
+from ..data.prompts import CANONICAL, CAPTIONS, PHRASES, caption, compose, suite
+from ..data.scenes import RELATIONS, render, sample_scenes
+from ..data.scoring import METRICS
+from ..errors import RelcoreError
+from . import checkpoints
+from .diffusion import PROCESSES, RectifiedFlow, sample, to_signal, training_loss
+from .dit import PRESETS, DiT
+from .evaluation import evaluate
+from .optim import ema_update, make_optimizers
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What makes a run; with the same values and machine, the same bits."""
+
+    preset: str = "micro"
+    encoder: str = "rte"
+    seed: int = 0
+    samples: int = 200_000  # pictures seen in all; the learning rate falls over the last 30 % of them
+    batch: int = 32  # pictures a step, over all processes
+    captions: str = "curriculum"  # canonical phrases first, then all 22; or one of CAPTIONS throughout
+    curriculum: int = 64_000  # samples with canonical phrases only
+    process: str = "flow"
+    noise_mean: float = RectifiedFlow.mean  # of logit t; -0.4 is the usual, unshifted choice
+    noise_std: float = RectifiedFlow.std
+    optimizer: str = "muon"
+    lr: float = 1e-3  # AdamW
+    muon_lr: float = 0.02
+    warmup: int = 50  # steps
+    drop_text: float = 0.1  # share of captions replaced by the empty prompt, for guidance
+    eval_every: int = 16_000  # samples
+
+    def captions_at(self, samples: int) -> str:
+        if self.captions != "curriculum":
+            return self.captions
+        return "canonical" if samples < self.curriculum else "phrases"
+
+    def rate(self, samples: int) -> float:
+        """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30 %."""
+        left = (self.samples - samples) / (0.3 * self.samples)
+        return min(1.0, (samples / self.batch + 1) / self.warmup, left)
+
+    def make_process(self):
+        if self.process == "flow":
+            return RectifiedFlow(self.noise_mean, self.noise_std)
+        return PROCESSES[self.process]()
+
+
+def check(config: TrainConfig) -> None:
+    """Raise RelcoreError for a value no run can start from."""
+    for value, choices in ((config.preset, PRESETS), (config.process, PROCESSES),
+                           (config.optimizer, ("muon", "adamw")),
+                           (config.captions, ("curriculum", *CAPTIONS))):  # fmt: skip
+        if value not in choices:
+            raise RelcoreError(f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}")
+    if min(config.samples, config.batch, config.eval_every) < 1:
+        raise RelcoreError("samples, batch and eval_every must be at least 1")
+
+
+class Run:
+    """A training run in a folder: build or resume, `train()`, and the run's files."""
+
+    def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, accelerator: Accelerator | None = None):
+        check(config)
+        self.accelerator = accelerator or Accelerator(mixed_precision="bf16" if bf16_is_fast() else "no")
+        self.config, self.folder = config, Path(folder)
+        self.encoder, self.process = make_encoder(config.encoder), config.make_process()
+        torch.manual_seed(config.seed)
+        self.model = DiT(PRESETS[config.preset]).to(self.accelerator.device)
+        self.optimizers = make_optimizers(self.model, config.optimizer, config.lr, config.muon_lr)
+        self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}  # EMA
+        self.step, self.seconds, self.rows = 0, 0.0, []
+        state = self.folder / "state.safetensors"
+        if resume and state.exists():
+            self._load(state)
+        elif state.exists():
+            raise RelcoreError(f"'{self.folder}' holds a run already: add --resume to go on with it, or name another folder")
+        if self.accelerator.is_main_process:
+            checkpoints.write_json(self.folder / "config.json", asdict(config))
+
+    # --- state: model, EMA and optimiser moments as one flat dict of tensors ---------------------
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        names = {p: n for n, p in self.model.named_parameters()}
+        out = {f"model.{n}": p for p, n in names.items()} | {f"ema.{n}": a for n, a in self.average.items()}
+        for optimizer in self.optimizers:
+            kind = type(optimizer).__name__
+            for p, state in optimizer.state.items():
+                out |= {f"{kind}.{names[p]}.{key}": value for key, value in state.items()}
+        return out
+
+    def save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        header = {"config": asdict(self.config), "step": self.step, "seconds": self.seconds, "rows": self.rows}
+        checkpoints.write_tensors(self.folder / "state.safetensors", self._tensors(), header)
+
+    def _load(self, path: Path) -> None:
+        tensors, header = checkpoints.read_tensors(path)
+        old = {k: v for k, v in header["config"].items() if k != "samples"}
+        new = {k: v for k, v in asdict(self.config).items() if k != "samples"}
+        if changed := [k for k in new if old.get(k) != new[k]]:
+            raise RelcoreError(f"cannot resume '{path.parent}': {', '.join(f'{k} was {old.get(k)}' for k in changed)}: "
+                               "give the same values, or another folder")  # fmt: skip
+        self.step, self.seconds, self.rows = header["step"], header["seconds"], header["rows"]
+        for optimizer in self.optimizers:
+            kind = type(optimizer).__name__
+            for name, p in self.model.named_parameters():
+                prefix = f"{kind}.{name}."
+                state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+                if state:  # AdamW keeps its step count on the CPU
+                    optimizer.state[p] = {k: v.to(p.device) if k != "step" else v for k, v in state.items()}
+        with torch.no_grad():
+            for name, p in self.model.named_parameters():
+                p.copy_(tensors[f"model.{name}"])
+                self.average[name].copy_(tensors[f"ema.{name}"])
+
+    # --- one step ------------------------------------------------------------------------------
+
+    def batch(self) -> tuple:
+        """This process's share of step k's batch: pictures, text, generator of times and noise."""
+        config, accelerator = self.config, self.accelerator
+        share = config.batch // accelerator.num_processes
+        mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+        rng = np.random.default_rng([config.seed, self.step])
+        scenes = sample_scenes(config.batch, rng)
+        captions = caption(scenes, rng, config.captions_at(self.step * config.batch))
+        dropped = rng.random(config.batch) < config.drop_text
+        text = self.encoder.encode(["" if d else c for c, d in zip(captions, dropped, strict=True)][mine])
+        image = torch.from_numpy(render(scenes, self.model.config.image_size)[mine])
+        seed = int(rng.integers(2**62)) + accelerator.process_index
+        device = accelerator.device
+        return to_signal(image.to(device)), text.to(device), torch.Generator().manual_seed(seed)
+
+    def _step(self, parallel) -> torch.Tensor:
+        rate = self.config.rate(self.step * self.config.batch)
+        for optimizer, peak in zip(self.optimizers, (self.config.lr, self.config.muon_lr), strict=False):
+            optimizer.param_groups[0]["lr"] = peak * rate
+        image, text, generator = self.batch()
+        with self.accelerator.autocast():
+            loss = training_loss(parallel, self.process, image, text, generator)
+        self.accelerator.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        ema_update(self.average, self.model, self.step)
+        self.step += 1
+        return loss.detach()
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def train(self, progress: bool = True) -> pd.DataFrame:
+        """Train to `config.samples`; returns the metrics table. Ctrl-C saves, then raises RelcoreError."""
+        config, accelerator = self.config, self.accelerator
+        parallel = accelerator.prepare_model(self.model)
+        stop = []
+        handlers = {s: signal.signal(s, lambda *_: stop.append(1)) for s in (signal.SIGINT, signal.SIGTERM)}
+        bar = tqdm(total=config.samples, initial=self.step * config.batch, unit="img", unit_scale=True,
+                   desc=self.folder.name, disable=not (progress and accelerator.is_main_process))  # fmt: skip
+        losses, begin = [], time.perf_counter()
+        try:
+            while self.step * config.batch < config.samples:
+                losses.append(float(self._step(parallel)))
+                bar.update(config.batch)
+                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
+                seen = self.step * config.batch
+                if seen % config.eval_every < config.batch or seen >= config.samples:
+                    self.seconds += time.perf_counter() - begin
+                    self._evaluate(float(np.mean(losses)))
+                    losses, begin = [], time.perf_counter()
+                elif stop:
+                    self.seconds += time.perf_counter() - begin
+                if stop:
+                    self.save()
+                    raise RelcoreError(f"interrupted after {seen} samples; saved: go on with --resume --out {self.folder}")
+        finally:
+            bar.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return pd.DataFrame(self.rows)
+
+    def averaged(self) -> DiT:
+        """The EMA model, in eval mode: the one that is evaluated and shipped."""
+        model = DiT(self.model.config).to(self.accelerator.device)
+        model.load_state_dict(self.average)
+        return model.eval().requires_grad_(False)
+
+    def _evaluate(self, loss: float) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            model, seen = self.averaged(), self.step * self.config.batch
+            self._note(seen, "train", "loss", loss, self.config.eval_every)
+            for name, prompts in evaluation_suites(self.config.captions).items():
+                table = evaluate(model, self.encoder, prompts, [0], process=self.process, progress=f"evaluate {name}")
+                for metric in METRICS:
+                    self._note(seen, name, metric, float(table[metric].mean()), len(table))
+            with checkpoints.replacing(self.folder / "metrics.parquet") as path:
+                pd.DataFrame(self.rows).to_parquet(path)
+            save_frame(self.folder / "frames" / f"{seen:09d}.png", model, self.encoder, self.process)
+            checkpoints.save_model(self.folder / "model.safetensors", self.average, model.config,
+                                   {"recipe": asdict(self.config), "samples": seen}, torch.float32)  # fmt: skip
+            self.save()
+        self.accelerator.wait_for_everyone()
+
+    def _note(self, samples: int, suite: str, metric: str, value: float, n: int) -> None:
+        self.rows.append({"samples": samples, "seconds": round(self.seconds, 1), "suite": suite,
+                          "metric": metric, "value": value, "n": n})  # fmt: skip
+
+
+def evaluation_suites(captions: str) -> dict[str, list[str]]:
+    """Prompts scored while training: 96 canonical ones, and 96 spread over the 264 if those are trained."""
+    suites = {"canonical": suite(CANONICAL)}
+    if captions != "canonical":
+        everything = suite(PHRASES)
+        suites["phrases"] = [everything[i] for i in np.linspace(0, len(everything) - 1, 96).round().astype(int)]
+    return suites
+
+
+def save_frame(path: Path, model: DiT, encoder, process) -> None:
+    """A strip of eight pictures, one a relation, always the same prompts and seeds."""
+    import cv2
+
+    prompts = [compose((i % 2, 1 - i % 2), (i % 3, (i + 1) % 3), CANONICAL[r][0]) for i, r in enumerate(RELATIONS)]
+    images = sample(model, encoder, prompts, list(range(len(prompts))), process=process).numpy()
+    with checkpoints.replacing(path) as temporary:
+        cv2.imwrite(str(temporary), np.concatenate(list(images), 1)[..., ::-1])
+
+
+def load_run_config(folder: Path) -> TrainConfig:
+    """The config of a run's folder."""
+    try:
+        return TrainConfig(**json.loads((Path(folder) / "config.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise RelcoreError(f"'{folder}' holds no training run to resume ({error})") from error
+
+
+def bf16_is_fast() -> bool:
+    """bf16 autocast pays on GPUs and on CPUs with bf16 units; elsewhere it is a hundred times slower."""
+    return torch.cuda.is_available() or torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
