@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import RelcoreError
 from .prompts import Prompt
-from .scenes import CANVAS, RELATIONS, THRESHOLD, relation_of
+from .scenes import CANVAS, COLORS, RELATIONS, SHAPES, THRESHOLD, relation_of
 
 LEVEL = 180  # a pixel belongs to a channel's objects above this value
 MIN_AREA = 100  # square units: smaller specks are not objects
@@ -75,6 +75,11 @@ def _color(crop: np.ndarray, contour: np.ndarray) -> int:
     if blue > 255 - COLOR_MARGIN and max(red, green) < COLOR_MARGIN:
         return 1
     return -1
+
+
+def describe(objects: list[Detection]) -> list[str]:
+    """Words for what was found, such as "red square"; "?" for what is neither."""
+    return [f"{(*COLORS, '?')[o.color]} {(*SHAPES, '?')[o.shape]}" for o in objects]
 
 
 def score(objects: list[Detection], prompt: Prompt) -> dict[str, float]:

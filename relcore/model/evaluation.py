@@ -1,13 +1,18 @@
 """Evaluation: sample pictures for a prompt suite, score each, summarise with intervals."""
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from ..data.prompts import parse
+from ..data.prompts import caption, parse
 from ..data.scenes import RELATIONS, render, sample_scenes
-from ..data.scoring import METRICS, detect, score, summarise
+from ..data.scoring import METRICS, detect, score, summarise, wilson
+from ..errors import RelcoreError
+from ..paths import RESULTS, ROOT
+from .checkpoints import replacing
 from .diffusion import sample
 from .dit import DiT
 
@@ -34,8 +39,6 @@ def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
 
 def ground_truth(n: int = 2000, generator: str = "separated", size: int = 64, seed: int = 0) -> pd.DataFrame:
     """The same table for n rendered scenes: the scorer's verdicts on the truth, the ceiling."""
-    from ..data.prompts import caption
-
     rng = np.random.default_rng(seed)
     scenes = sample_scenes(n, rng, generator)
     prompts = caption(scenes, rng)
@@ -59,3 +62,34 @@ def report(rows: pd.DataFrame, generator: str = "separated", size: int = 64) -> 
         "displacement": {"dx": float(rows.dx.mean()), "dy": float(rows.dy.mean())},
         "by_relation": {r: summarise(rows[rows.relation == r], top) for r in rows.relation.unique()},
     }
+
+
+def training_curve(name: str, results: Path = RESULTS) -> pd.DataFrame:
+    """A shipped run's metrics table (samples, seconds, suite, metric, value, n) with 95 % intervals."""
+    path = results / "training" / name / "metrics.parquet"
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RelcoreError(f"cannot read the training curve '{path}' ({error}): restore it from git") from error
+    table["low"], table["high"] = zip(*map(wilson, table.value * table.n, table.n), strict=True)
+    return table.assign(run=name)
+
+
+def commit() -> str:
+    """The project's git commit, "-dirty" if files differ from it; "unknown" outside a checkout."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
+                              capture_output=True, text=True, check=True)  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def write_table(path: Path, rows: pd.DataFrame, *, command: str, checkpoint: str, seed: int) -> None:
+    """Write a result table with what made it: `pandas.read_parquet(path).attrs` gives it back.
+
+    checkpoint: sha256 of the model's file.
+    """
+    rows.attrs = {"command": command, "seed": seed, "commit": commit(), "checkpoint": checkpoint}
+    with replacing(path) as temporary:
+        rows.to_parquet(temporary)

@@ -11,7 +11,7 @@ weights, fp32), `metrics.parquet` (tidy: samples, seconds, suite, metric, value,
 import json
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +213,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             model, seen = self.averaged(), self.step * self.config.batch
-            self._note(seen, "train", "loss", loss, self.config.eval_every)
+            self._note(seen, "train", "loss", loss, 0)  # no share of pictures: no n
             for name, prompts in evaluation_suites(self.config.captions).items():
                 table = evaluate(model, self.encoder, prompts, [0], process=self.process, progress=f"evaluate {name}")
                 for metric in METRICS:
@@ -250,14 +250,30 @@ def save_frame(path: Path, model: DiT, encoder, process) -> None:
         cv2.imwrite(str(temporary), np.concatenate(list(images), 1)[..., ::-1])
 
 
-def load_run_config(folder: Path) -> TrainConfig:
-    """The config of a run's folder."""
+def recipe_from(given: dict, settings: list[str], resume: Path | None = None) -> TrainConfig:
+    """A config from named values (None: not given) and "key=value" strings.
+
+    What is not given comes from the run to resume, or from the defaults.
+    """
     try:
-        return TrainConfig(**json.loads((Path(folder) / "config.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise RelcoreError(f"'{folder}' holds no training run to resume ({error})") from error
+        base = json.loads((resume / "config.json").read_text()) if resume else {}
+    except (OSError, ValueError) as error:
+        raise RelcoreError(f"'{resume}' holds no training run to resume ({error}): start it without --resume") from error
+    kinds = {field.name: field.type for field in fields(TrainConfig)}
+    values = {key: value for key, value in given.items() if value is not None}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        if key not in kinds:
+            raise RelcoreError(f"the recipe has no '{key}': choose from {', '.join(kinds)}")
+        try:
+            values[key] = kinds[key](text)
+        except ValueError as error:
+            raise RelcoreError(f"'{setting}': {key} must be of type {kinds[key].__name__}") from error
+    return TrainConfig(**{**base, **values})
 
 
 def bf16_is_fast() -> bool:
     """bf16 autocast pays on GPUs and on CPUs with bf16 units; elsewhere it is a hundred times slower."""
-    return torch.cuda.is_available() or torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if torch.cuda.is_available():
+        return True
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

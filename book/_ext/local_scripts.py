@@ -1,0 +1,22 @@
+"""Let pages load their third-party scripts from book/vendor when `make book` has put them there.
+
+Without the folder nothing is set, and pages load them from a public server: a bare `jupyter-book build book/`
+works either way.
+"""
+
+from pathlib import Path
+
+
+def use_vendor(app, config):
+    vendor = Path(app.srcdir) / "vendor"
+    if not (vendor / ".fetched").exists():
+        return
+    config.html_static_path = ["vendor", *config.html_static_path]
+    config.nb_ipywidgets_js = {"require.js": {}, "embed-amd.js": {}}  # in this order
+    config.mathjax_path = "tex-mml-chtml.js"
+    config.mathjax_options = {"defer": "defer"}
+
+
+def setup(app):
+    app.connect("config-inited", use_vendor, priority=100)  # before Sphinx checks the folders
+    return {"parallel_read_safe": True}

@@ -1,0 +1,80 @@
+"""The performance table of this machine: medians after warm-up, ratios within one run."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .data.encoders import make_encoder
+from .data.prompts import CANONICAL, caption, suite
+from .data.scenes import render, sample_scenes
+from .data.scoring import detect
+from .model.diffusion import RectifiedFlow, sample, to_signal, training_loss
+from .model.dit import PRESETS, DiT
+from .model.optim import make_optimizers
+from .model.training import bf16_is_fast
+
+
+def seconds(work: Callable[[], object], repeats: int = 7) -> float:
+    """Median wall time of one call, after two that are not counted."""
+    times = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def gemm_peak(dtype: torch.dtype, n: int = 1536) -> float:
+    """FLOP/s of a large square product in this precision: the most the machine gives us."""
+    a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
+    return 2 * n**3 / seconds(lambda: a @ b)
+
+
+def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32) -> dict:
+    """Training step, sampling, scorer and renderer, in one process on all its threads."""
+    bf16, process, encoder = bf16_is_fast(), RectifiedFlow(), make_encoder("rte")
+    model = DiT(PRESETS[preset])
+    optimizers = make_optimizers(model, "muon", 1e-3, 0.02)
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    scenes = sample_scenes(batch, rng)
+    image = to_signal(torch.from_numpy(render(scenes)))
+    text = encoder.encode(caption(scenes, rng))
+
+    def forward_backward() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = training_loss(model, process, image, text, generator)
+        loss.backward()
+
+    def step() -> None:
+        forward_backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    with FlopCounterMode(display=False) as counter:
+        forward_backward()
+    flops = counter.get_total_flops()  # matrix products of forward and backward, attention's included
+    peak = gemm_peak(torch.bfloat16 if bf16 else torch.float32)
+    train, core = seconds(step), seconds(forward_backward)
+    prompts = suite(CANONICAL)[:pictures]
+    draw = seconds(lambda: sample(model.eval(), encoder, prompts, list(range(len(prompts)))), repeats=3)
+    scores = {}
+    for size in (64, 128):
+        truth = list(render(sample_scenes(500, rng), size))
+        scores[size] = len(truth) / seconds(lambda truth=truth: [detect(picture) for picture in truth])
+    return {
+        "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+                    "torch": torch.__version__, "precision": "bf16" if bf16 else "fp32"},
+        "preset": preset, "params": sum(p.numel() for p in model.parameters()),
+        "gemm_peak_gflops": peak / 1e9,
+        "train_images_per_second": batch / train,
+        "sample_images_per_second": len(prompts) / draw,
+        "ratios": {"gemm_peak_share": flops / train / peak, "gemm_peak_share_without_optimizer": flops / core / peak},
+        "scorer_images_per_second": scores[64], "scorer_images_per_second_128": scores[128],
+        "render_images_per_second": batch / seconds(lambda: render(scenes)),
+    }  # fmt: skip

@@ -1,0 +1,240 @@
+"""The command line: `relcore COMMAND --help` shows an example of each.
+
+Results go to stdout (one JSON object with --json), progress to stderr. Bad input ends with one
+line on stderr and exit status 2; --debug shows where it came from.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from .errors import RelcoreError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__,
+                  context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Seed = Annotated[int, typer.Option(help="First seed; picture k is drawn from its own seed.")]
+Model = Annotated[str, typer.Option(help="Name of a shipped model, a .safetensors file or a run's folder.")]
+Steps = Annotated[int, typer.Option(help="Sampling steps.")]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
+
+
+def emit(as_json: bool, value: dict, text: str) -> None:
+    typer.echo(json.dumps(value) if as_json else text)
+
+
+def open_model(name: str):
+    """(model, header, encoder, noise process) of a checkpoint."""
+    from .data.encoders import make_encoder
+    from .model.checkpoints import load_model
+    from .model.training import TrainConfig
+
+    model, header = load_model(name)
+    recipe = TrainConfig(**header["recipe"])
+    return model, header, make_encoder(recipe.encoder), recipe.make_process()
+
+
+def metrics_table(metrics: dict) -> str:
+    """The metrics object as lines of text: value, 95 % interval, the truth's own score, n."""
+    lines = [f"{'':16}{'value':>7}  {'95 % interval':>15} {'ceiling':>8} {'n':>6}"]
+    for name, m in metrics.items():
+        lines.append(f"{name:16}{m['value']:7.3f}  [{m['low']:.3f}, {m['high']:.3f}] {m['ceiling']:8.3f} {m['n']:6d}")
+    return "\n".join(lines)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the shipped models with their expected metrics.
+
+    Example: relcore models --json
+    """
+    from .model.checkpoints import manifest
+
+    entries = [{"name": name, **entry} for name, entry in manifest().items()]
+    lines = [f"{'name':24}{'size':8}{'encoder':12}{'params':>8}  color shape  bind  strict loose  (n, prompts)"]
+    for e in entries:
+        m = e["metrics"]["canonical"]
+        scores = "  ".join(f"{v['value']:.3f}" for v in m.values())
+        lines.append(f"{e['name']:24}{e['preset']:8}{e['encoder']:12}{e['params'] / 1e6:7.1f}M  {scores}  ({m['color']['n']}, canonical)")
+    emit(as_json, {"models": [{**e, "metrics": e["metrics"]["canonical"], "suites": e["metrics"]} for e in entries]}, "\n".join(lines))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    preset: Annotated[Optional[str], typer.Option(help="nano, micro, mini, S or B; micro if not given.")] = None,
+    encoder: Annotated[Optional[str], typer.Option(help="rte or rte-nopos; rte if not given.")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Seed of weights, scenes and noise; 0 if not given.")] = None,
+    samples: Annotated[Optional[int], typer.Option(help="Pictures seen in all; may grow on --resume before the rate has begun to fall.")] = None,
+    recipe: Annotated[Optional[list[str]], typer.Option("--set", help="Any other value of the recipe, as key=value: --set captions=paper --set noise_mean=-0.4")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of this process.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a model. Ctrl-C saves; --resume goes on.
+
+    Example: relcore train --preset micro --encoder rte --seed 0 --out runs/rte-micro-s0
+    On several processes or GPUs: accelerate launch -m relcore.cli train ...
+    """
+    import torch
+
+    from .model.training import Run, recipe_from
+
+    if threads:
+        torch.set_num_threads(threads)
+    given = {"preset": preset, "encoder": encoder, "seed": seed, "samples": samples}
+    config = recipe_from(given, recipe or [], out if resume else None)
+    table = Run(config, out, resume=resume).train()
+    last = table[table.samples == table.samples.max()]
+    value = {"out": str(out), "samples": int(table.samples.max()), "seconds": float(table.seconds.max()),
+             "metrics": {s: dict(zip(g.metric, g.value, strict=True)) for s, g in last.groupby("suite")}}  # fmt: skip
+    emit(as_json, value, last[["suite", "metric", "value", "n"]].to_string(index=False))
+
+
+@app.command()
+def sample(
+    prompts: Annotated[list[str], typer.Argument(help="One prompt or more.")],
+    model: Model = "rte-micro",
+    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 4,
+    out: Annotated[Path, typer.Option(help="FILE.png for a labelled grid; a folder for one PNG a picture.")] = Path("picture.png"),
+    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
+    sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "euler",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Draw pictures for prompts and score them.
+
+    Example: relcore sample "red square is above blue circle" --model rte-micro -n 4 --out picture.png
+    """
+    from .data.prompts import parse
+    from .data.scoring import describe, detect, score
+    from .model.diffusion import sample as draw
+    from .view.figures import picture_grid, write_figure, write_png
+
+    parsed = [parse(p) for p in prompts]
+    network, _, encoder, process = open_model(model)
+    jobs = [(p, seed + k) for p in parsed for k in range(number)]
+    pictures = draw(network, encoder, [p.text for p, _ in jobs], [s for _, s in jobs], process=process,
+                    sampler=sampler, steps=steps, guidance=guidance).numpy()  # fmt: skip
+    images = []
+    for (prompt, s), picture in zip(jobs, pictures, strict=True):
+        objects = detect(picture)
+        verdict = score(objects, prompt)
+        file = out if out.suffix else out / f"{'-'.join(prompt.text.split())}-s{s}.png"
+        if not out.suffix:
+            write_png(file, picture)
+        images.append({"file": str(file), "prompt": prompt.text, "seed": s, "objects": describe(objects),
+                       "metrics": {k: v for k, v in verdict.items() if v == v}})  # fmt: skip
+    if out.suffix:
+        write_figure(out, picture_grid(pictures, [f"{p.text}\nseed {s}" for p, s in jobs], columns=number))
+    emit(as_json, {"images": images}, "\n".join(
+        f"{i['file']}  seed {i['seed']}  {i['prompt']!r}: {', '.join(i['objects']) or 'nothing found'}"
+        f"  relation {'right' if i['metrics']['relation_loose'] else 'wrong'}" for i in images))  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    model: Model = "rte-micro",
+    template: Annotated[str, typer.Option(help="Prompt template; see `relcore evaluate --template help`.")] = "train",
+    phrases: Annotated[str, typer.Option(help="canonical (96 prompts) or all (264, 22 phrases).")] = "canonical",
+    generator: Annotated[str, typer.Option(help="Whose ceiling stands beside the metrics: separated or paper.")] = "separated",
+    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
+    out: Annotated[Optional[Path], typer.Option(help="Also write one row a picture to this parquet file.")] = None,
+    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
+    sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "euler",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Measure colour, shape, binding and relation accuracy over a closed prompt suite.
+
+    Example: relcore evaluate --model rte-micro --phrases all -n 4
+    """
+    from .data.prompts import CANONICAL, PHRASES, suite
+    from .data.scenes import GENERATORS
+    from .model.checkpoints import find, sha256
+    from .model.evaluation import evaluate as run
+    from .model.evaluation import report, write_table
+
+    if generator not in GENERATORS:
+        raise RelcoreError(f"unknown generator '{generator}': choose from {', '.join(GENERATORS)}")
+    if phrases not in ("canonical", "all"):
+        raise RelcoreError(f"unknown phrases '{phrases}': choose canonical or all")
+    prompts = suite(CANONICAL if phrases == "canonical" else PHRASES, template)
+    network, header, encoder, process = open_model(model)
+    rows = run(network, encoder, prompts, range(seed, seed + number), process=process, sampler=sampler,
+               steps=steps, guidance=guidance, progress=f"evaluate {model}")  # fmt: skip
+    summary = report(rows, generator, network.config.image_size)
+    if out:
+        write_table(out, rows, command=" ".join(["relcore", *sys.argv[1:]]),
+                    checkpoint=sha256(find(model)), seed=seed)  # fmt: skip
+    value = {"model": model, "template": template, "phrases": phrases, "generator": generator, **summary}
+    emit(as_json, value, metrics_table(summary["metrics"]))
+
+
+@app.command()
+def release(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    name: Annotated[str, typer.Argument(help="Name of the shipped model.")],
+    number: Annotated[Optional[int], typer.Option("-n", min=1, help="Pictures a prompt; 10 canonical and 4 of all phrases if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run's model, round it to bf16 and add it to the shipped models.
+
+    Example: relcore release runs/rte-micro-s0 rte-micro
+    """
+    from .model.release import release as ship
+
+    entry = ship(run, name, seeds=number)
+    emit(as_json, {"name": name, **entry}, "\n\n".join(f"{s}\n{metrics_table(m)}" for s, m in entry["metrics"].items()))
+
+
+@app.command()
+def notebooks(
+    quick: Annotated[bool, typer.Option("--quick/--full", help="Small samples, or the numbers of the book.")] = True,
+    only: Annotated[Optional[str], typer.Option(help="Run the notebooks whose name contains this.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Sync the notebook pairs, run them with papermill, normalise the outputs.
+
+    Example: relcore notebooks --quick --only fig1
+    """
+    from .view.notebooks import run_all
+
+    done = run_all(quick=quick, only=only)
+    emit(as_json, {"notebooks": done}, "\n".join(f"{d['name']}: {d['seconds']:.1f} s" for d in done))
+
+
+@app.command()
+def bench(preset: Annotated[str, typer.Option(help="Size of the model.")] = "micro", as_json: Json = False) -> None:
+    """Measure this machine: training throughput, its share of the GEMM peak, sampling, the scorer.
+
+    Example: relcore bench --json
+    """
+    from .bench import run_bench
+
+    value = run_bench(preset)
+    emit(as_json, value, json.dumps(value, indent=1))
+
+
+def main() -> None:
+    """Entry point: as the app, but a RelcoreError is one line and exit status 2."""
+    debug = "--debug" in sys.argv
+    sys.argv = [a for a in sys.argv if a != "--debug"]
+    try:
+        app()
+    except RelcoreError as error:
+        if debug:
+            raise
+        print(f"relcore: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `relcore models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Turn a finished training run into a shipped model: checkpoint, manifest entry, result tables."""
+
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+
+from ..data.encoders import make_encoder
+from ..data.prompts import CANONICAL, PHRASES, suite
+from ..errors import RelcoreError
+from ..paths import CHECKPOINTS, RESULTS
+from . import checkpoints
+from .dit import DiT, DiTConfig
+from .evaluation import commit, evaluate, report, write_table
+from .training import TrainConfig, recipe_from
+
+SUITES = {"canonical": (CANONICAL, 10), "phrases": (PHRASES, 4)}  # phrases, seeds a prompt
+
+
+def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RESULTS, seeds: int | None = None) -> dict:
+    """Round a run's EMA weights to bf16, evaluate them as they will be loaded, and ship them.
+
+    Writes `folder/name.safetensors` and its line in the manifest, the picture-by-picture tables
+    `results/evaluations/name-SUITE.parquet`, and the run's curve and frames in
+    `results/training/name/`. seeds: pictures a prompt, if not those of SUITES.
+    Returns the manifest entry.
+    """
+    recipe: TrainConfig = recipe_from({}, [], run)
+    weights, header = checkpoints.read_tensors(run / "model.safetensors")
+    config = DiTConfig(**header["config"])
+    model = DiT(config)
+    model.load_state_dict({key: value.bfloat16().float() for key, value in weights.items()})
+    encoder, process = make_encoder(recipe.encoder), recipe.make_process()
+    tables = {
+        key: evaluate(model.eval(), encoder, suite(phrases), range(seeds or n), process=process, progress=f"{name} {key}")
+        for key, (phrases, n) in SUITES.items()
+    }
+    metrics = {key: report(table, size=config.image_size)["metrics"] for key, table in tables.items()}
+    provenance = {"commit": commit(), "torch": torch.__version__, "machine": platform.machine(), "samples": header["samples"]}
+    path = folder / f"{name}.safetensors"
+    checkpoints.save_model(path, weights, config, {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics})
+    entry = {"preset": recipe.preset, "encoder": recipe.encoder, "seed": recipe.seed, "samples": header["samples"],
+             "params": sum(w.numel() for w in weights.values()), "bytes": path.stat().st_size,
+             "sha256": checkpoints.sha256(path), "metrics": metrics}  # fmt: skip
+    checkpoints.write_json(folder / checkpoints.MANIFEST, {**checkpoints.manifest(folder), name: entry})
+    for key, table in tables.items():
+        write_table(results / "evaluations" / f"{name}-{key}.parquet", table,
+                    command=f"relcore release {name}", checkpoint=entry["sha256"], seed=0)  # fmt: skip
+    publish_curve(run, name, results)
+    return entry
+
+
+def publish_curve(run: Path, name: str, results: Path = RESULTS) -> None:
+    """Copy a run's recipe, metrics table and sample frames to `results/training/name/`."""
+    target = results / "training" / name
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for file in ("config.json", "metrics.parquet"):
+            shutil.copy(run / file, target / file)
+        shutil.copytree(run / "frames", target / "frames", dirs_exist_ok=True)
+    except OSError as error:
+        raise RelcoreError(f"cannot copy the run '{run}' to '{target}': {error.strerror}") from error

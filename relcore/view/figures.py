@@ -1,0 +1,166 @@
+"""Figures: functions from tables and pictures to matplotlib figures. Nothing is computed here.
+
+Every figure has a transparent background and mid-tone ink, so that it reads on a light page and a
+dark one, and says which scale and encoder it shows.
+"""
+
+import io
+import textwrap
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..data.scenes import CANVAS
+from ..model.checkpoints import replacing
+
+INK = "#808080"  # legible on white and on black alike
+METRIC_NAMES = {"color": "colour", "shape": "shape", "binding": "binding",
+                "relation_strict": "relation, strict", "relation_loose": "relation, loose"}  # fmt: skip
+METRIC_COLORS = dict(zip(METRIC_NAMES, ("#4c9be8", "#e8a13c", "#4fb477", "#c77dff", "#e4572e"), strict=True))
+ROLE_COLORS = {"color1": "#e4572e", "shape1": "#e8a13c", "relation": "#c77dff", "color2": "#4c9be8",
+               "shape2": "#4fb477", "filler": "#9a9a9a", "special": "#6b6b6b"}  # fmt: skip
+
+
+def style() -> None:
+    """Set the book's look for all figures of a notebook."""
+    sns.set_theme(context="notebook", style="ticks", rc={
+        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+        "axes.titlesize": 11, "axes.labelsize": 10, "legend.frameon": False, "legend.fontsize": 9,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 80, "savefig.dpi": 80,
+    })  # fmt: skip
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write one picture, uint8 [y, x, rgb], in one step."""
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure on a white ground, for use outside the book, in one step."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", bbox_inches="tight", facecolor="white")
+    plt.close(figure)
+
+
+def to_png(figure: Figure, colors: int = 64) -> bytes:
+    """A figure as a PNG of few colours (a quarter of the size), transparent ground kept; closes it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    plt.close(figure)
+    image = Image.open(buffer).quantize(colors, method=Image.Quantize.FASTOCTREE)
+    out = io.BytesIO()
+    image.save(out, format="PNG", optimize=True)
+    return out.getvalue()
+
+
+def picture_png(picture: np.ndarray, scale: int = 4) -> bytes:
+    """One picture, uint8 [y, x, rgb], enlarged by whole pixels, as a PNG."""
+    buffer = io.BytesIO()
+    large = picture.repeat(scale, 0).repeat(scale, 1)
+    Image.fromarray(large).quantize(64).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def picture_grid(pictures: np.ndarray, titles: list[str], columns: int = 4, width: float = 1.5) -> Figure:
+    """Pictures, uint8 [picture, y, x, rgb], in rows of `columns`, with a title each."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, (width + 0.35) * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
+        axis.imshow(picture, extent=(0, CANVAS, CANVAS, 0), interpolation="nearest")
+        axis.set_title(textwrap.fill(title, int(12 * width)), fontsize=7)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def token_grid(axis, tokens: int = 8) -> None:
+    """Draw the borders of the image tokens over a picture."""
+    for k in range(tokens + 1):
+        axis.axhline(k * CANVAS / tokens, color="white", lw=0.5, alpha=0.7)
+        axis.axvline(k * CANVAS / tokens, color="white", lw=0.5, alpha=0.7)
+
+
+def detections(pictures: np.ndarray, objects: list[list], titles: list[str], columns: int = 4) -> Figure:
+    """Pictures with the image tokens' grid and, for each detected object, its box, centre and name.
+
+    objects: one list of (name, x, y, (left, top, width, height)) a picture, in canvas units.
+    """
+    figure = picture_grid(pictures, titles, columns, width=2.1)
+    for axis, found in zip(figure.axes, objects, strict=False):
+        token_grid(axis)
+        for name, x, y, (left, top, width, height) in found:
+            axis.add_patch(plt.Rectangle((left, top), width, height, fill=False, ec="yellow", lw=1.5))
+            axis.plot(x, y, "+", color="yellow", ms=7)
+            side = {"va": "bottom"} if top > 12 else {"va": "top"}
+            axis.text(x, top - 1 if top > 12 else top + height + 1, name, ha="center", color="yellow", fontsize=7, **side)
+    return figure
+
+
+def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = None, ylabel: str = "share",
+           mark_label: str = "paper") -> Figure:  # fmt: skip
+    """Bars of `share` with intervals (low, high) by x and hue; marks: the paper's values, as dashes.
+
+    marks: columns x and share, and hue where the mark belongs to one group only.
+    """
+    order, groups = list(table[x].unique()), list(table[hue].unique())
+    figure, axis = plt.subplots(figsize=(8, 3.2))
+    width = 0.8 / len(groups)
+    palette = sns.color_palette(["#4c9be8", "#e8a13c", "#4fb477", "#c77dff"])
+    spot = {g: np.arange(len(order)) + (i - (len(groups) - 1) / 2) * width for i, g in enumerate(groups)}
+    for color, group in zip(palette, groups, strict=False):
+        rows = table[table[hue] == group].set_index(x).loc[order]
+        error = np.abs(np.stack([rows.share - rows.low, rows.high - rows.share]))
+        axis.bar(spot[group], rows.share, 0.92 * width, yerr=error, color=color, ecolor=INK, label=group)
+    for k, mark in enumerate(() if marks is None else marks.itertuples()):
+        at = spot[getattr(mark, hue)] if hue in marks else np.arange(len(order))
+        half = (width if hue in marks else 0.8) / 2
+        centre = at[order.index(getattr(mark, x))]
+        axis.hlines(mark.share, centre - half, centre + half, color=INK, lw=2, label=mark_label if k == 0 else None)
+    axis.set_xticks(range(len(order)), order)
+    axis.set(ylabel=ylabel, xlabel=None)
+    axis.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    figure.tight_layout()
+    return figure
+
+
+def curves(table: pd.DataFrame, hue: str, col: str, colors: dict[str, str] | None = None, *, xlabel: str = "samples seen (thousands)",
+           ylabel: str = "share", marks: dict[str, float] | None = None, height: float = 2.8) -> Figure:  # fmt: skip
+    """Lines of `value` with bands (low, high) over `samples`, one colour a hue, one panel a col.
+
+    marks: {label: level}, drawn as dashed horizontal lines in every panel.
+    """
+    panels, groups = list(dict.fromkeys(table[col])), list(dict.fromkeys(table[hue]))
+    palette = colors or dict(zip(groups, ("#4c9be8", "#e4572e", "#4fb477", "#e8a13c", "#c77dff", "#9a9a9a"), strict=False))
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(max(4.5, 2.6 * columns), height * rows), sharex=True, sharey=True, squeeze=False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        for group in groups:
+            rows_ = table[(table[col] == panel) & (table[hue] == group)].sort_values("samples")
+            x = rows_.samples / 1000
+            axis.plot(x, rows_.value, "o-", ms=3, lw=1.5, color=palette[group], label=group)
+            axis.fill_between(x, rows_.low, rows_.high, color=palette[group], alpha=0.2, lw=0)
+        for label, level in (marks or {}).items():
+            axis.axhline(level, color=INK, ls=":", lw=1)
+            axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        axis.set_title(panel)
+        axis.set_ylim(-0.02, 1.02)
+    figure.supxlabel(xlabel, fontsize=10, color=INK)
+    axes[0, 0].set_ylabel(ylabel)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=min(5, len(groups)), loc="lower center", bbox_to_anchor=(0.5, 1))
+    figure.tight_layout()
+    return figure
+
+
+def enlarge(file: Path, scale: int = 2) -> bytes:
+    """A stored picture, enlarged by whole pixels, as a PNG of few colours."""
+    return picture_png(np.asarray(Image.open(file).convert("RGB")), scale)

@@ -1,0 +1,101 @@
+"""The command line: JSON on stdout, and one clear line with exit status 2 for bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+METRICS = {"color", "shape", "binding", "relation_strict", "relation_loose"}
+TINY = ["--preset", "nano", "--set", "batch=4", "--set", "eval_every=1000000"]
+
+
+def relcore(*arguments, cwd=None):
+    return subprocess.run([sys.executable, "-m", "relcore.cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+def result(*arguments, cwd=None):
+    done = relcore(*arguments, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_models_lists_every_checkpoint_with_metrics():
+    models = result("models")["models"]
+    assert {"rte-micro", "rte-nopos-micro"} <= {m["name"] for m in models}
+    for m in models:
+        assert {"name", "preset", "encoder", "seed", "params", "sha256", "metrics"} <= m.keys()
+        assert m["metrics"].keys() == METRICS
+        assert all(v["low"] <= v["value"] <= v["high"] and v["n"] > 0 for v in m["metrics"].values())
+
+
+def test_sample_writes_one_file_a_picture_named_by_prompt_and_seed(tmp_path):
+    done = result("sample", "red square is above blue circle", "-n", 2, "--seed", 5, "--steps", 2, "--out", tmp_path / "pictures")
+    assert [i["seed"] for i in done["images"]] == [5, 6]
+    for image in done["images"]:
+        assert (tmp_path / "pictures" / f"red-square-is-above-blue-circle-s{image['seed']}.png").read_bytes()[1:4] == b"PNG"
+        assert {"file", "prompt", "seed", "objects", "metrics"} <= image.keys()
+
+
+def test_sample_writes_a_grid(tmp_path):
+    result("sample", "red square is above blue circle", "-n", 1, "--steps", 1, "--out", tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_evaluate_reports_the_fixed_fields(tmp_path):
+    done = result("evaluate", "--steps", 1, "--guidance", 1, "--template", "is-the", "--out", tmp_path / "rows.parquet")
+    assert done["template"] == "is-the" and done["metrics"].keys() == METRICS
+    assert len(done["by_relation"]) == 8 and done["displacement"].keys() == {"dx", "dy"}
+    assert (tmp_path / "rows.parquet").exists()
+
+
+BAD_INPUT = {
+    "unknown colour": (["sample", "green square is above blue circle"], "green"),
+    "unknown shape": (["sample", "red hexagon is above blue circle"], "hexagon"),
+    "no relation": (["sample", "red square blue circle"], "no spatial relation"),
+    "unknown model": (["sample", "red square is above blue circle", "--model", "nosuch"], "nosuch"),
+    "unknown template": (["evaluate", "--template", "nosuch"], "nosuch"),
+    "unknown sampler": (["sample", "red square is above blue circle", "--sampler", "nosuch"], "nosuch"),
+    "unknown preset": (["train", "--preset", "huge", "--out", "run"], "huge"),
+    "unknown encoder": (["train", "--encoder", "nosuch", "--out", "run"], "nosuch"),
+    "unknown recipe key": (["train", "--set", "nosuch=1", "--out", "run"], "nosuch"),
+    "recipe value of the wrong type": (["train", "--set", "batch=many", "--out", "run"], "batch"),
+    "nothing to resume": (["train", "--resume", "--out", "run"], "run"),
+    "unwritable output": (["sample", "red square is above blue circle", "-n", "1", "--steps", "1", "--out", "file/p.png"], "file"),
+    "no such notebook": (["notebooks", "--only", "nosuch"], "nosuch"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_status_2(case, tmp_path):
+    arguments, named = BAD_INPUT[case]
+    (tmp_path / "file").write_text("a file where a folder is needed")
+    done = relcore(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("relcore: ") and named in message
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "file").read_text() == "a file where a folder is needed"
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = relcore("sample", "green square is above blue circle", "--debug", cwd=tmp_path)
+    assert "Traceback" in done.stderr
+
+
+def test_interrupted_training_saves_and_goes_on(tmp_path):
+    command = [sys.executable, "-m", "relcore.cli", "train", *TINY, "--samples", "100000", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "config.json").exists():
+        time.sleep(0.2)
+    time.sleep(3)
+    os.kill(process.pid, signal.SIGINT)
+    message = process.communicate(timeout=60)[1].strip().splitlines()[-1]
+    assert process.returncode == 2 and "--resume" in message
+    assert (tmp_path / "run" / "state.safetensors").exists()
+    refused = relcore("train", *TINY, "--samples", 100000, "--out", "run", cwd=tmp_path)
+    assert refused.returncode == 2 and "--resume" in refused.stderr

@@ -1,0 +1,48 @@
+"""The two halves of a notebook say the same, and the stored half is fit for the repository and for the book."""
+
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+from jupytext.compare import compare_notebooks
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+each_notebook = pytest.mark.parametrize("py", NOTEBOOKS, ids=lambda p: p.stem)
+HINT = "run `relcore notebooks`"
+
+
+def test_every_chapter_is_a_pair():
+    toc = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
+    in_book = {Path(c["file"]).stem for p in toc["parts"] for c in p["chapters"] if c["file"].startswith("notebooks/")}
+    stored = {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {p.stem for p in NOTEBOOKS} == stored == in_book
+
+
+@each_notebook
+def test_halves_agree(py):
+    compare_notebooks(jupytext.read(py), jupytext.read(py.with_suffix(".ipynb")), fmt="py:percent")
+
+
+@each_notebook
+def test_stored_half_is_small(py):
+    size = py.with_suffix(".ipynb").stat().st_size
+    assert size < 1_000_000, f"{size / 1e6:.2f} MB: use fewer or smaller frames (64-colour PNG)"
+
+
+@each_notebook
+def test_stored_half_is_run_and_normalised(py):
+    nb = nbformat.read(py.with_suffix(".ipynb"), as_version=4)
+    assert "papermill" not in nb.metadata, HINT  # JupyterLab then refuses the pair as out of step
+    for i, cell in enumerate(nb.cells):
+        extra = {"papermill", "execution"} & set(cell.metadata)
+        assert not extra and cell.metadata.get("tags") != [], f"cell {i}: {HINT}"
+        assert "injected-parameters" not in cell.metadata.get("tags", []), f"cell {i}: {HINT}"
+        if cell.cell_type == "code" and cell.source:
+            assert cell.execution_count, f"cell {i} was not run: {HINT}"
+            assert not [o for o in cell.outputs if o.output_type == "error"], f"cell {i} failed"
+            printed = "".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in cell.outputs)
+            assert not re.search(r"(?<![\w.])/(home|Users|root|tmp|work)/", printed), f"cell {i} prints a local path"

@@ -1,0 +1,59 @@
+"""The files that describe the environment agree with each other."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+LINES = [x for x in (ROOT / "constraints.txt").read_text().splitlines() if x and not x.startswith("#")]
+PINS = {canonicalize_name(r.name): r for r in map(Requirement, LINES)}
+
+
+@pytest.mark.parametrize("line", PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"])
+def test_constraints_name_a_version_that_the_project_accepts(line):
+    wanted = Requirement(line)
+    pin = PINS[canonicalize_name(wanted.name)]
+    if wanted.name == "torch":  # an exact version would shut out the CPU build, whose version has a local part
+        assert pin.specifier == wanted.specifier
+    else:
+        (exact,) = pin.specifier
+        assert exact.operator == "==" and wanted.specifier.contains(exact.version)
+
+
+def test_constraints_come_from_a_public_index():
+    for name, pin in PINS.items():
+        assert pin.url is None, name
+        assert not any(Version(s.version).local for s in pin.specifier), f"{name}: a local build"
+    assert not [n for n in PINS if n.startswith("nvidia") or n == "relcore"]
+
+
+def test_conda_environment_is_the_project():
+    env = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [d["pip"] for d in env["dependencies"] if isinstance(d, dict)]
+    assert pip == ["-e .[book,test]"]
+    (python,) = [d for d in env["dependencies"] if isinstance(d, str) and d.startswith("python=")]
+    assert Requirement("python" + PROJECT["requires-python"]).specifier.contains(python.split("=")[1])
+
+
+def test_script_lock_names_no_server():
+    lock = json.loads((ROOT / "book/package-lock.json").read_text())
+    wanted = json.loads((ROOT / "book/package.json").read_text())["dependencies"]
+    for name, version in wanted.items():
+        assert re.fullmatch(r"[\d.]+", version) and lock["packages"][f"node_modules/{name}"]["version"] == version
+    for path, package in lock["packages"].items():
+        assert "resolved" not in package, f"{path}: npm config set omit-lockfile-registry-resolved true"
+        assert not path or package["integrity"].startswith("sha512-"), path
+
+
+def test_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] and "2601.06338" in str(citation["references"])
