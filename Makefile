@@ -1,6 +1,7 @@
 # `make book` and `make test` set themselves up in .venv, and do again only what has changed.
 SHELL := /bin/bash
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 2>/dev/null))
+NPM := $(shell command -v npm 2>/dev/null)
 JOBS ?= 2
 ARGS ?=
 BIN := .venv/bin
@@ -24,28 +25,25 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "relcore needs Python 3.11 (3.12 works too) and found neither python3.11 nor python3.12. Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[book,test]" -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[book,test]" -c constraints.txt
 	@touch $@
 
-# The scripts of the pages (5 MB) are not in the repository: npm fetches the locked versions, and the six files or
-# folders that pages load are copied. Without Node the pages load the same scripts from a public server instead.
+# The scripts of the pages (5 MB) are not in the repository: npm fetches the locked versions, and what pages load is copied.
+# Without Node the pages load the same scripts from a public server instead.
 $(VENDOR): book/package.json book/package-lock.json
-	@if ! command -v npm >/dev/null; then \
-	  echo "Node.js (npm) is not installed: the book will load its scripts from the network when it is read."; \
-	else set -e; \
-	  rm -rf _build/npm book/vendor; mkdir -p _build/npm book/vendor/output/chtml/fonts; \
-	  cp book/package.json book/package-lock.json _build/npm/; \
-	  npm ci --prefix _build/npm --ignore-scripts --no-audit --no-fund --loglevel=error; \
-	  m=_build/npm/node_modules; \
-	  cp $$m/requirejs/require.js $$m/@jupyter-widgets/html-manager/dist/embed-amd.js $$m/mathjax/es5/tex-mml-chtml.js book/vendor/; \
-	  cp -r $$m/mathjax/es5/output/chtml/fonts/woff-v2 book/vendor/output/chtml/fonts/; \
-	  rm -rf _build/npm; touch $@; \
-	fi
+	@rm -rf _build/npm book/vendor && mkdir -p _build/npm book/vendor/output/chtml/fonts
+	@cp $^ _build/npm/
+	@npm ci --prefix _build/npm --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cd _build/npm/node_modules && cp requirejs/require.js @jupyter-widgets/html-manager/dist/embed-amd.js \
+	  mathjax/es5/tex-mml-chtml.js ../../../book/vendor/
+	@cp -r _build/npm/node_modules/mathjax/es5/output/chtml/fonts/woff-v2 book/vendor/output/chtml/fonts/
+	@rm -rf _build/npm && touch $@
 
 # From an empty folder, always: an incremental build repeats no warning of an unchanged page, and would pass after a failure.
-$(BUILT): $(INSTALLED) $(VENDOR) $(BOOK_SOURCES)
-	@rm -rf _build/html _build/.doctrees $@
-	@$(BIN)/jupyter-book build book/ -W -n --keep-going --quiet
+$(BUILT): $(INSTALLED) $(if $(NPM),$(VENDOR)) $(BOOK_SOURCES)
+	@$(if $(NPM),,echo "Node.js (npm) is not installed: the pages will need the network for their formulas and controls.")
+	@rm -rf _build/html _build/.doctrees $@ && mkdir -p _build
+	@$(BIN)/jupyter-book build book/ -W -n --keep-going --quiet > _build/book.log || { cat _build/book.log >&2; exit 1; }
 	@touch $@
 
 book: $(BUILT)

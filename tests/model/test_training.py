@@ -1,0 +1,233 @@
+"""The training loop: resuming, interruption, several processes, schedules. All on a tiny network."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from relcore.data.prompts import CANONICAL, PHRASES, parse
+from relcore.errors import RelcoreError
+from relcore.model import training
+from relcore.model.checkpoints import load_model, read_tensors
+from relcore.model.training import Run, TrainConfig, evaluation_suites
+
+QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2, curriculum=24)  # 6 steps
+PROMPTS = {"canonical": ["red square is above blue circle", "blue circle is below red square"]}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tiny_preset):
+    monkeypatch.setattr(training, "evaluation_suites", lambda captions: PROMPTS)
+
+
+def train(config: TrainConfig, folder: Path, resume: bool = False) -> Run:
+    run = Run(config, folder, resume)
+    run.train(progress=False)
+    return run
+
+
+def interrupt_at(step: int, monkeypatch, number=signal.SIGINT) -> None:
+    """Send this process the signal in the middle of a step."""
+    original = Run._step
+
+    def stepping(self, parallel):
+        if self.step == step:
+            os.kill(os.getpid(), number)
+        return original(self, parallel)
+
+    monkeypatch.setattr(Run, "_step", stepping)
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    (left, left_header), (right, right_header) = (read_tensors(f / "state.safetensors") for f in (a, b))
+    assert left.keys() == right.keys() and left_header["step"] == right_header["step"]
+    assert [name for name in left if not torch.equal(left[name], right[name])] == []
+    tables = [pd.read_parquet(f / "metrics.parquet").drop(columns="seconds") for f in (a, b)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("number, step", [(signal.SIGINT, 2), (signal.SIGTERM, 3)])
+def test_interrupted_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, monkeypatch, optimizer, number, step):
+    """Weights, averages, moments and metrics. Steps 2 and 3 end inside and at the end of an evaluation's interval."""
+    config = replace(QUICK, optimizer=optimizer)
+    train(config, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        interrupt_at(step, patch, number)
+        with pytest.raises(RelcoreError, match=f"interrupted after {8 * (step + 1)} samples.*--resume"):
+            train(config, tmp_path / "broken")
+    _, header = read_tensors(tmp_path / "broken" / "state.safetensors")
+    assert header["step"] == step + 1
+    train(config, tmp_path / "broken", resume=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "broken")
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(replace(QUICK, seed=seed, samples=16), tmp_path / name)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    a, c = (read_tensors(tmp_path / f / "state.safetensors")[0] for f in "ac")
+    assert not torch.equal(a["model.unembed.weight"], c["model.unembed.weight"])
+
+
+def test_signal_handlers_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train(replace(QUICK, samples=8), tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_is_not_written_over(tmp_path):
+    train(replace(QUICK, samples=8), tmp_path / "run")
+    before = (tmp_path / "run" / "state.safetensors").read_bytes()
+    with pytest.raises(RelcoreError, match="holds a run already.*--resume"):
+        Run(QUICK, tmp_path / "run")
+    with pytest.raises(RelcoreError, match="batch was 8.*same values"):
+        Run(replace(QUICK, batch=16), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["batch"] == 8
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
+    train(replace(QUICK, samples=16), tmp_path / "run")
+    assert train(QUICK, tmp_path / "run", resume=True).step == 6
+
+
+def test_damaged_state_is_refused(tmp_path):
+    train(replace(QUICK, samples=8), tmp_path / "run")
+    state = tmp_path / "run" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-10])
+    with pytest.raises(RelcoreError, match="state.safetensors"):
+        Run(QUICK, tmp_path / "run", resume=True)
+
+
+def test_state_of_something_else_is_refused(tmp_path, tiny):
+    """A model in the place of the state."""
+    train(replace(QUICK, samples=8), tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").replace(tmp_path / "run" / "state.safetensors")
+    with pytest.raises(RelcoreError, match="state.safetensors'"):
+        Run(replace(QUICK, samples=8), tmp_path / "run", resume=True)
+
+
+def test_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RelcoreError, match="cannot write to '.*file/run'"):
+        Run(QUICK, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("change, named", [
+    ({"preset": "giant"}, "'giant'"), ({"process": "gan"}, "'gan'"), ({"optimizer": "sgd"}, "'sgd'"),
+    ({"captions": "none"}, "'none'"), ({"encoder": "word2vec"}, "'word2vec'"), ({"samples": 0}, "at least 1"),
+    ({"batch": -1}, "at least 1"), ({"eval_every": 0}, "at least 1"),
+])  # fmt: skip
+def test_impossible_recipes_are_refused_and_leave_nothing(tmp_path, change, named):
+    with pytest.raises(RelcoreError, match=named):
+        Run(replace(QUICK, **change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_of_a_run(tmp_path):
+    run = train(QUICK, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["captions"] == "curriculum"
+    table = pd.read_parquet(tmp_path / "run" / "metrics.parquet")
+    assert sorted(table.samples.unique()) == [16, 32, 48]
+    assert set(table.metric) == {"loss", "color", "shape", "binding", "relation_strict", "relation_loose"}
+    assert (table[table.metric == "color"].n == 2).all()
+    assert len(list((tmp_path / "run" / "frames").iterdir())) == 3
+    model, header = load_model(str(tmp_path / "run"))
+    assert header["samples"] == 48 and header["recipe"]["batch"] == 8
+    assert all(torch.equal(p, run.average[name]) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("change", [{}, {"optimizer": "adamw"}, {"process": "iddpm"}, {"encoder": "rte-nopos"}, {"captions": "paper"}])
+def test_one_batch_can_be_learned(tmp_path, monkeypatch, change):
+    """Every recipe's loss falls below its start on pictures seen again and again."""
+    run = Run(replace(QUICK, samples=10**6, batch=16, warmup=1, **change), tmp_path / "run")
+    image, text, _, *more = run.batch()
+    monkeypatch.setattr(Run, "batch", lambda self: (image, text, torch.Generator().manual_seed(0), *more))
+    losses = [float(run._step(run.model)) for _ in range(30)]
+    assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
+
+
+# --- several processes -----------------------------------------------------------------------------
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """fp32 sums in another order; a run with other noise or pictures ends about as far away as it went.
+
+    The processes are started as torchrun does, by environment; `accelerate launch --cpu --num_processes 2`
+    silently runs one where there is no MPI.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    pair = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen([sys.executable, str(Path(__file__).with_name("worker.py")), str(tmp_path / name), str(processes),
+                          "samples=48", "batch=8", "eval_every=16", "optimizer=adamw"],
+                         env=common | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for name, processes, environment in (("one", 1, {}), *(("two", 2, pair | {"RANK": r, "LOCAL_RANK": r}) for r in "01"))
+    ]  # fmt: skip
+    try:
+        for process in started:
+            output, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, output[-3000:]
+    finally:
+        for process in started:
+            process.kill()
+    one, two = (read_tensors(tmp_path / name / "state.safetensors")[0] for name in ("one", "two"))
+    torch.manual_seed(0)
+    start = training.DiT(training.PRESETS["tiny"]).state_dict()
+    names = [name.removeprefix("model.") for name in one if name.startswith("model.")]
+    went = torch.cat([(one[f"model.{n}"] - start[n]).flatten() for n in names]).norm()
+    apart = torch.cat([(one[f"model.{n}"] - two[f"model.{n}"]).flatten() for n in names]).norm()
+    assert went > 0 and apart < 0.01 * went
+    losses = [pd.read_parquet(tmp_path / n / "metrics.parquet").query("metric == 'loss'").value for n in ("one", "two")]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+# --- schedules -------------------------------------------------------------------------------------
+
+
+def test_curriculum_switches_once():
+    config = TrainConfig(curriculum=64_000)
+    assert [config.captions_at(n) for n in (0, 63_999, 64_000, 10**6)] == ["canonical", "canonical", "phrases", "phrases"]
+    assert replace(config, captions="paper").captions_at(0) == "paper"
+
+
+def test_curriculum_reaches_the_batch(tmp_path, monkeypatch):
+    """Canonical phrases alone before the switch, others after it."""
+    run = Run(replace(QUICK, batch=64, curriculum=640), tmp_path / "run")
+    seen = []
+    monkeypatch.setattr(run.encoder, "encode", lambda prompts: seen.append(prompts) or run.encoder.__class__.encode(run.encoder, prompts))
+    for run.step in (9, 10):
+        run.batch()
+    canonical = {phrase for phrases in CANONICAL.values() for phrase in phrases}
+    phrases = [{" ".join(p[s:e] for s, e, r in parse(p).spans if r == "relation") for p in batch if p} for batch in seen]
+    assert phrases[0] <= canonical and not phrases[1] <= canonical
+    assert 0 < seen[0].count("") < 20  # drop_text = .1 of 64: 6.4 expected, 20 is 5.6 standard deviations more
+
+
+def test_learning_rate_warms_up_holds_and_falls_to_zero():
+    config = TrainConfig(samples=32_000, batch=32, warmup=50)
+    rates = [config.rate(32 * step) for step in range(1001)]
+    assert rates[:50] == pytest.approx(np.arange(1, 51) / 50)
+    assert set(rates[49:700]) == {1.0}
+    assert np.diff(rates[701:]) == pytest.approx(np.full(299, -1 / 300)) and rates[1000] == pytest.approx(0)
+
+
+def test_evaluation_suites_follow_the_captions():
+    assert list(evaluation_suites("canonical")) == ["canonical"]
+    suites = evaluation_suites("curriculum")
+    assert [len(set(prompts)) for prompts in suites.values()] == [96, 96]
+    found = {" ".join(p[s:e] for s, e, r in parse(p).spans if r == "relation") for p in suites["phrases"]}
+    assert found == {phrase for phrases in PHRASES.values() for phrase in phrases}
