@@ -43,11 +43,12 @@ def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32) -> dic
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     scenes = sample_scenes(batch, rng)
     image = to_signal(torch.from_numpy(render(scenes)))
+    t, noise = process.training_times(batch, generator), torch.randn(image.shape, generator=generator)
     text = encoder.encode(caption(scenes, rng))
 
     def forward_backward() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = training_loss(model, process, image, text, generator)
+            loss = training_loss(model, process, image, text, t, noise)
         loss.backward()
 
     def step() -> None:

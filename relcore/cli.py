@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -60,18 +60,25 @@ def models(as_json: Json = False) -> None:
     for e in entries:
         m = e["metrics"]["canonical"]
         scores = "  ".join(f"{v['value']:.3f}" for v in m.values())
-        lines.append(f"{e['name']:24}{e['preset']:8}{e['encoder']:12}{e['params'] / 1e6:7.1f}M  {scores}  ({m['color']['n']}, canonical)")
-    emit(as_json, {"models": [{**e, "metrics": e["metrics"]["canonical"], "suites": e["metrics"]} for e in entries]}, "\n".join(lines))
+        size = f"{e['params'] / 1e6:7.1f}M"
+        lines.append(f"{e['name']:24}{e['preset']:8}{e['encoder']:12}{size}  {scores}  ({m['color']['n']}, canonical)")
+    emit(
+        as_json,
+        {"models": [{**e, "metrics": e["metrics"]["canonical"], "suites": e["metrics"]} for e in entries]},
+        "\n".join(lines),
+    )
 
 
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    preset: Annotated[Optional[str], typer.Option(help="nano, micro, mini, S or B; micro if not given.")] = None,
-    encoder: Annotated[Optional[str], typer.Option(help="rte or rte-nopos; rte if not given.")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Seed of weights, scenes and noise; 0 if not given.")] = None,
-    samples: Annotated[Optional[int], typer.Option(help="Pictures seen in all; may grow on --resume before the rate has begun to fall.")] = None,
-    recipe: Annotated[Optional[list[str]], typer.Option("--set", help="Any other value of the recipe, as key=value: --set captions=paper --set noise_mean=-0.4")] = None,
+    preset: Annotated[str | None, typer.Option(help="nano, micro, mini, S or B; micro if not given.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="rte or rte-nopos; rte if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, scenes and noise; 0 if not given.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Pictures seen in all; --resume may change it.")] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other value of the recipe: --set captions=paper")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of this process.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
     as_json: Json = False,
@@ -101,7 +108,7 @@ def sample(
     prompts: Annotated[list[str], typer.Argument(help="One prompt or more.")],
     model: Model = "rte-micro",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 4,
-    out: Annotated[Path, typer.Option(help="FILE.png for a labelled grid; a folder for one PNG a picture.")] = Path("picture.png"),
+    out: Annotated[Path, typer.Option(help="FILE.png: a labelled grid; else a folder of PNGs.")] = Path("picture.png"),
     seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "euler",
     as_json: Json = False,
@@ -139,11 +146,11 @@ def sample(
 @app.command()
 def evaluate(
     model: Model = "rte-micro",
-    template: Annotated[str, typer.Option(help="Prompt template; see `relcore evaluate --template help`.")] = "train",
+    template: Annotated[str, typer.Option(help="train, is-the, no-is, ...: the perturbation suites.")] = "train",
     phrases: Annotated[str, typer.Option(help="canonical (96 prompts) or all (264, 22 phrases).")] = "canonical",
-    generator: Annotated[str, typer.Option(help="Whose ceiling stands beside the metrics: separated or paper.")] = "separated",
+    generator: Annotated[str, typer.Option(help="Whose ceiling to show: separated or paper.")] = "separated",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
-    out: Annotated[Optional[Path], typer.Option(help="Also write one row a picture to this parquet file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write one row a picture to this parquet file.")] = None,
     seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "euler",
     as_json: Json = False,
@@ -178,7 +185,8 @@ def evaluate(
 def release(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     name: Annotated[str, typer.Argument(help="Name of the shipped model.")],
-    number: Annotated[Optional[int], typer.Option("-n", min=1, help="Pictures a prompt; 10 canonical and 4 of all phrases if not given.")] = None,
+    number: Annotated[int | None, typer.Option("-n", min=1, help="Pictures a prompt; 10 and 4 if not given.")] = None,
+    note: Annotated[str, typer.Option(help="What a reader must know and the recipe does not say.")] = "",
     as_json: Json = False,
 ) -> None:
     """Evaluate a run's model, round it to bf16 and add it to the shipped models.
@@ -187,14 +195,14 @@ def release(
     """
     from .model.release import release as ship
 
-    entry = ship(run, name, seeds=number)
+    entry = ship(run, name, seeds=number, note=note)
     emit(as_json, {"name": name, **entry}, "\n\n".join(f"{s}\n{metrics_table(m)}" for s, m in entry["metrics"].items()))
 
 
 @app.command()
 def notebooks(
     quick: Annotated[bool, typer.Option("--quick/--full", help="Small samples, or the numbers of the book.")] = True,
-    only: Annotated[Optional[str], typer.Option(help="Run the notebooks whose name contains this.")] = None,
+    only: Annotated[str | None, typer.Option(help="Run the notebooks whose name contains this.")] = None,
     as_json: Json = False,
 ) -> None:
     """Sync the notebook pairs, run them with papermill, normalise the outputs.

@@ -1,4 +1,4 @@
-"""Shared by all tests. `pytest --regen-goldens` rewrites tests/data/goldens.json: only after a change meant to alter bits."""
+"""Shared fixtures. `pytest --regen-goldens` rewrites tests/data/goldens.json: after a change meant to alter bits."""
 
 import json
 from pathlib import Path

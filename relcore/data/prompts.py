@@ -65,9 +65,11 @@ class Prompt:
 
 _PHRASE_RELATION = {phrase: relation for relation, phrases in PHRASES.items() for phrase in phrases}
 _PHRASE_RELATION |= {synonym: relation for relation, synonym in RELATION_SYNONYMS.items()}
-_PHRASE_PATTERN = re.compile(r"\b(" + "|".join(
-    r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True)
-) + r")\b")  # fmt: skip  (longest first: "above and to the left of" is not "above")
+_PHRASE_PATTERN = re.compile(
+    r"\b("
+    + "|".join(r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True))
+    + r")\b"
+)  # fmt: skip  (longest first: "above and to the left of" is not "above")
 
 
 def parse(text: str) -> Prompt:
@@ -83,13 +85,14 @@ def parse(text: str) -> Prompt:
     relation = _PHRASE_RELATION[" ".join(found.group().split())]
     spans, colors, shapes = [], {}, {}  # colors, shapes: mention (0, 1) -> index
     mention = 0
-    for word in re.finditer(r"\S+", lower):
-        name = SYNONYMS.get(word.group(), word.group())
+    words = list(re.finditer(r"\S+", lower))
+    names = [SYNONYMS.get(word.group(), word.group()) for word in words]
+    for word, name, following in zip(words, names, [*names[1:], ""], strict=True):
         if found.start() <= word.start() < found.end():
             role = "relation"
         elif name in COLORS:
             role = "color"
-            if mention > 1 or mention in colors:
+            if mention > 1 or following not in SHAPES:
                 raise RelcoreError(f"colour '{word.group()}' out of place in prompt '{text}': write {GRAMMAR}")
             colors[mention] = COLORS.index(name)
         elif name in SHAPES:
@@ -99,18 +102,21 @@ def parse(text: str) -> Prompt:
             shapes[mention] = SHAPES.index(name)
         elif name in FILLERS:
             role = "filler"
+        elif _PHRASE_PATTERN.match(lower, word.start()):
+            raise RelcoreError(f"a second relation, '{word.group()}', in prompt '{text}': write {GRAMMAR}")
         else:
             raise RelcoreError(f"unknown word '{word.group()}' in prompt '{text}': write {GRAMMAR}")
         spans.append((word.start(), word.end(), role, mention))
         mention += role == "shape"
     if mention < 2:
         raise RelcoreError(f"prompt '{text}' names {mention} shape{'s' * (mention != 1)}, not two: write {GRAMMAR}")
+    first, second = (start for start, _, role, _ in spans if role == "shape")
+    if found.start() > second:
+        raise RelcoreError(f"the relation comes last in prompt '{text}': write {GRAMMAR}")
     # In the reversed templates the phrase comes first, and the first mention is the second object.
-    reversed_ = found.end() <= min(start for start, _, role, _ in spans if role in ("color", "shape"))
-    order = (1, 0) if reversed_ else (0, 1)
+    order = (1, 0) if found.start() < first else (0, 1)
     named = tuple(
-        (start, end, f"{role}{order[m] + 1}" if role in ("color", "shape") else role)
-        for start, end, role, m in spans
+        (start, end, f"{role}{order[m] + 1}" if role in ("color", "shape") else role) for start, end, role, m in spans
     )
     return Prompt(text, tuple(colors.get(m, -1) for m in order), tuple(shapes[m] for m in order),
                   RELATIONS.index(relation), named)  # fmt: skip
@@ -120,9 +126,7 @@ def compose(colors: tuple[int, int], shapes: tuple[int, int], phrase: str, templ
     """The prompt for object 0 standing in `phrase` to object 1; colour -1 leaves the word out."""
     if template not in TEMPLATES:
         raise RelcoreError(f"unknown template '{template}': choose from {', '.join(TEMPLATES)}")
-    a, b = (
-        f"{COLORS[c]} {SHAPES[s]}" if c >= 0 else SHAPES[s] for c, s in zip(colors, shapes, strict=True)
-    )
+    a, b = (f"{COLORS[c]} {SHAPES[s]}" if c >= 0 else SHAPES[s] for c, s in zip(colors, shapes, strict=True))
     return TEMPLATES[template].format(a=a, b=b, r=phrase)
 
 

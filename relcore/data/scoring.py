@@ -51,10 +51,14 @@ def detect(image: np.ndarray) -> list[Detection]:
         contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         for contour in contours:
             x, y, width, height = cv2.boundingRect(contour)
-            if width * height < MIN_AREA or cv2.contourArea(contour) < MIN_AREA:
+            if width * height < MIN_AREA:
+                continue
+            inside = np.zeros((height, width), dtype=np.uint8)
+            cv2.drawContours(inside, [contour - (x, y)], -1, 1, cv2.FILLED)
+            if cv2.countNonZero(inside) < MIN_AREA:
                 continue
             shape = _shape(contour, width, height)
-            color = _color(image[y : y + height, x : x + width], contour - (x, y))
+            color = _color(image[y : y + height, x : x + width], inside)
             found.append(Detection(color, shape, x + width / 2, y + height / 2, (x, y, width, height)))
     return found
 
@@ -66,9 +70,7 @@ def _shape(contour: np.ndarray, width: int, height: int) -> int:
     return 1 if corners == 3 else 2 if corners > 4 else -1
 
 
-def _color(crop: np.ndarray, contour: np.ndarray) -> int:
-    inside = np.zeros(crop.shape[:2], dtype=np.uint8)
-    cv2.drawContours(inside, [contour], -1, 1, cv2.FILLED)
+def _color(crop: np.ndarray, inside: np.ndarray) -> int:
     red, green, blue, _ = cv2.mean(crop, mask=inside)
     if red > 255 - COLOR_MARGIN and max(green, blue) < COLOR_MARGIN:
         return 0

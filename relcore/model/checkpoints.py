@@ -59,14 +59,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
     """Tensors and a header of JSON values into a safetensors file."""
     with replacing(path) as temporary:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(tensors, temporary, metadata={k: json.dumps(v) for k, v in header.items()})
+        # One key only: safetensors writes several in random order, and equal contents must be equal files.
+        save_file(tensors, temporary, metadata={"relcore": json.dumps(header)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Tensors and header of a file written by `write_tensors`; RelcoreError on any damage."""
     try:
         with safe_open(path, "pt") as file:
-            header = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            header = json.loads((file.metadata() or {}).get("relcore", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise RelcoreError(f"no such checkpoint: '{path}'") from error
@@ -93,7 +94,7 @@ def save_model(path: Path, weights: dict[str, Tensor], config: DiTConfig, header
                dtype: torch.dtype = torch.bfloat16) -> None:  # fmt: skip
     """Write weights (in bf16 unless told otherwise) with their config and the rest of the header."""
     rounded = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    write_tensors(path, rounded, {"format": "relcore", "config": asdict(config), **header})
+    write_tensors(path, rounded, {"config": asdict(config), **header})
 
 
 def find(name: str, folder: Path = CHECKPOINTS) -> Path:
@@ -116,18 +117,18 @@ def load_model(name: str, folder: Path = CHECKPOINTS) -> tuple[DiT, dict]:
     Raises RelcoreError when the hash, the header, the shapes or the values are not as they must be.
     """
     path = find(name, folder)
-    entry = manifest(folder).get(name) if path.parent == folder else None
+    entry = manifest(folder).get(path.stem) if path.parent.resolve() == folder.resolve() else None
     if entry and (not path.exists() or sha256(path) != entry["sha256"]):
         raise RelcoreError(f"'{path}' is missing or not the file that was shipped (sha256 differs from "
                            f"{MANIFEST}): restore it from git")  # fmt: skip
     weights, header = read_tensors(path)
-    if header.get("format") != "relcore" or "config" not in header:
+    if "config" not in header:
         raise RelcoreError(f"'{path}' is not a relcore checkpoint: its header has no config")
     try:
         config = DiTConfig(**header["config"])
         with torch.device("meta"):
             expected = {name: tensor.shape for name, tensor in DiT(config).state_dict().items()}
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ZeroDivisionError, RelcoreError) as error:
         raise RelcoreError(f"'{path}' has a config this version cannot build ({error})") from error
     found = {name: tensor.shape for name, tensor in weights.items()}
     if wrong := sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)):

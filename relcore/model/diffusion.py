@@ -23,8 +23,8 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t [batch, rgb, y, x], t [bat
 class RectifiedFlow:
     """x_t = t x + (1 - t) noise, predicting x (Liu et al. 2022; Li & He 2025 for x-prediction).
 
-    Training times are logit-normal, logit t ~ N(mean, std). The default mean of -1.8 spends 45 % of
-    the samples below t = .1, where a picture's layout is decided; the usual -0.4 spends 5 % there.
+    Training times are logit-normal, logit t ~ N(mean, std). The default spends 37 % of the samples below
+    t = .1, where a picture's layout is decided; the usual N(-0.4, 1) spends 4 % there.
     """
 
     mean: float = -1.8
@@ -35,7 +35,10 @@ class RectifiedFlow:
         return t, 1 - t
 
     def training_times(self, n: int, generator: torch.Generator) -> Tensor:
-        return torch.sigmoid(self.mean + self.std * torch.randn(n, generator=generator))
+        """One time from each n-th of the distribution, in random order (Kingma et al. 2021, I.1):
+        a batch whose noise levels are spread evenly has a steadier gradient."""
+        level = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(level.clamp(1e-6, 1 - 1e-6)))
 
     def sampling_times(self, steps: int) -> Tensor:
         u = torch.linspace(0, 1, steps + 1)
@@ -81,10 +84,8 @@ class IDDPM:
 PROCESSES = {"flow": RectifiedFlow, "iddpm": IDDPM}
 
 
-def training_loss(model: DiT, process, image: Tensor, text: Text, generator: torch.Generator) -> Tensor:
-    """Loss of one batch; image: [batch, rgb, y, x] in [-1, 1]; times and noise from the generator."""
-    t = process.training_times(len(image), generator).to(image.device)
-    noise = torch.randn(image.shape, generator=generator).to(image.device)
+def training_loss(model: DiT, process, image: Tensor, text: Text, t: Tensor, noise: Tensor) -> Tensor:
+    """Loss of one batch; image, noise: [batch, rgb, y, x], image in [-1, 1]; t: [batch] in [0, 1]."""
     alpha, sigma = (a[:, None, None, None] for a in process.alpha_sigma(t))
     return process.loss(model(alpha * image + sigma * noise, t, text).float(), image, noise, t)
 
@@ -144,8 +145,9 @@ def sample_heun(denoise: Denoiser, process, x: Tensor, times: Tensor, callback=N
         (alpha, sigma), (alpha_s, sigma_s) = process.alpha_sigma(t), process.alpha_sigma(s)
         ahead = alpha_s * clean + sigma_s * (x - alpha * clean) / sigma
         if i < len(times) - 2:
-            clean = (clean + denoise(ahead, s.expand(len(x)))) / 2
-            ahead = alpha_s * clean + sigma_s * (x - alpha * clean) / sigma
+            noise, after = (x - alpha * clean) / sigma, denoise(ahead, s.expand(len(x)))
+            noise = (noise + (ahead - alpha_s * after) / sigma_s) / 2
+            ahead = x + (alpha_s - alpha) * (clean + after) / 2 + (sigma_s - sigma) * noise
         x = ahead
     return x
 

@@ -166,12 +166,16 @@ class DiT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """PixArt's: xavier-uniform, zero biases, text and time MLPs N(0, .02), zero outputs."""
+        """PixArt's: xavier-uniform, zero biases, time MLP N(0, .02), zero outputs.
+
+        Its N(0, .02) for the caption MLP is left out: with it the text enters at a tenth of the image
+        tokens' size, is noise to the network at first, and is turned down before anything is learned from it.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for layer in (self.caption_mlp[0], self.caption_mlp[2], self.time_mlp[0], self.time_mlp[2], self.time_block):
+        for layer in (self.time_mlp[0], self.time_mlp[2], self.time_block):
             nn.init.normal_(layer.weight, std=0.02)
         for layer in (*(b.cross_attn.W_O for b in self.blocks), self.unembed):
             nn.init.zeros_(layer.weight)

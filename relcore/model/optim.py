@@ -43,7 +43,10 @@ class Muon(torch.optim.Optimizer):
                 by_shape.setdefault(tuple(wide.shape), []).append((p, wide))
             for pairs in by_shape.values():
                 for (p, _), o in zip(pairs, orthogonalise(torch.stack([w for _, w in pairs])), strict=True):
-                    p.add_(o if p.shape[0] <= p.shape[1] else o.T, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+                    p.add_(
+                        o if p.shape[0] <= p.shape[1] else o.T,
+                        alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5,
+                    )
 
 
 def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:

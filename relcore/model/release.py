@@ -18,12 +18,16 @@ from .training import TrainConfig, recipe_from
 SUITES = {"canonical": (CANONICAL, 10), "phrases": (PHRASES, 4)}  # phrases, seeds a prompt
 
 
-def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RESULTS, seeds: int | None = None) -> dict:
+def release(
+    run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RESULTS, seeds: int | None = None,
+    note: str = "",
+) -> dict:  # fmt: skip
     """Round a run's EMA weights to bf16, evaluate them as they will be loaded, and ship them.
 
     Writes `folder/name.safetensors` and its line in the manifest, the picture-by-picture tables
     `results/evaluations/name-SUITE.parquet`, and the run's curve and frames in
-    `results/training/name/`. seeds: pictures a prompt, if not those of SUITES.
+    `results/training/name/`. seeds: pictures a prompt, if not those of SUITES. note: what a reader
+    must know and the recipe does not say.
     Returns the manifest entry.
     """
     recipe: TrainConfig = recipe_from({}, [], run)
@@ -33,16 +37,26 @@ def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RE
     model.load_state_dict({key: value.bfloat16().float() for key, value in weights.items()})
     encoder, process = make_encoder(recipe.encoder), recipe.make_process()
     tables = {
-        key: evaluate(model.eval(), encoder, suite(phrases), range(seeds or n), process=process, progress=f"{name} {key}")
+        key: evaluate(
+            model.eval(), encoder, suite(phrases), range(seeds or n), process=process, progress=f"{name} {key}"
+        )
         for key, (phrases, n) in SUITES.items()
     }
     metrics = {key: report(table, size=config.image_size)["metrics"] for key, table in tables.items()}
-    provenance = {"commit": commit(), "torch": torch.__version__, "machine": platform.machine(), "samples": header["samples"]}
+    provenance = {
+        "commit": commit(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "samples": header["samples"],
+        "note": note,
+    }
     path = folder / f"{name}.safetensors"
-    checkpoints.save_model(path, weights, config, {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics})
+    checkpoints.save_model(
+        path, weights, config, {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics}
+    )
     entry = {"preset": recipe.preset, "encoder": recipe.encoder, "seed": recipe.seed, "samples": header["samples"],
              "params": sum(w.numel() for w in weights.values()), "bytes": path.stat().st_size,
-             "sha256": checkpoints.sha256(path), "metrics": metrics}  # fmt: skip
+             "sha256": checkpoints.sha256(path), "note": note, "metrics": metrics}  # fmt: skip
     checkpoints.write_json(folder / checkpoints.MANIFEST, {**checkpoints.manifest(folder), name: entry})
     for key, table in tables.items():
         write_table(results / "evaluations" / f"{name}-{key}.parquet", table,

@@ -39,10 +39,9 @@ class TrainConfig:
     preset: str = "micro"
     encoder: str = "rte"
     seed: int = 0
-    samples: int = 200_000  # pictures seen in all; the learning rate falls over the last 30 % of them
-    batch: int = 32  # pictures a step, over all processes
-    captions: str = "curriculum"  # canonical phrases first, then all 22; or one of CAPTIONS throughout
-    curriculum: int = 64_000  # samples with canonical phrases only
+    samples: int = 128_000  # pictures seen in all; the learning rate falls over the last 30 % of them
+    batch: int = 64  # pictures a step, over all processes
+    captions: str = "phrases"  # see data.prompts.caption
     process: str = "flow"
     noise_mean: float = RectifiedFlow.mean  # of logit t; -0.4 is the usual, unshifted choice
     noise_std: float = RectifiedFlow.std
@@ -52,11 +51,6 @@ class TrainConfig:
     warmup: int = 50  # steps
     drop_text: float = 0.1  # share of captions replaced by the empty prompt, for guidance
     eval_every: int = 16_000  # samples
-
-    def captions_at(self, samples: int) -> str:
-        if self.captions != "curriculum":
-            return self.captions
-        return "canonical" if samples < self.curriculum else "phrases"
 
     def rate(self, samples: int) -> float:
         """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30 %."""
@@ -73,7 +67,7 @@ def check(config: TrainConfig) -> None:
     """Raise RelcoreError for a value no run can start from."""
     for value, choices in ((config.preset, PRESETS), (config.process, PROCESSES),
                            (config.optimizer, ("muon", "adamw")),
-                           (config.captions, ("curriculum", *CAPTIONS))):  # fmt: skip
+                           (config.captions, CAPTIONS)):  # fmt: skip
         if value not in choices:
             raise RelcoreError(f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}")
     if min(config.samples, config.batch, config.eval_every) < 1:
@@ -86,18 +80,22 @@ class Run:
     def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, accelerator: Accelerator | None = None):
         check(config)
         self.accelerator = accelerator or Accelerator(mixed_precision="bf16" if bf16_is_fast() else "no")
+        if config.batch % self.accelerator.num_processes:
+            raise RelcoreError(f"batch {config.batch} is no multiple of the {self.accelerator.num_processes} processes")
         self.config, self.folder = config, Path(folder)
         self.encoder, self.process = make_encoder(config.encoder), config.make_process()
         torch.manual_seed(config.seed)
         self.model = DiT(PRESETS[config.preset]).to(self.accelerator.device)
         self.optimizers = make_optimizers(self.model, config.optimizer, config.lr, config.muon_lr)
         self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}  # EMA
-        self.step, self.seconds, self.rows = 0, 0.0, []
+        self.step, self.seconds, self.rows, self.losses = 0, 0.0, [], []
         state = self.folder / "state.safetensors"
         if resume and state.exists():
             self._load(state)
         elif state.exists():
-            raise RelcoreError(f"'{self.folder}' holds a run already: add --resume to go on with it, or name another folder")
+            raise RelcoreError(
+                f"'{self.folder}' holds a run already: add --resume to go on with it, or name another folder"
+            )
         if self.accelerator.is_main_process:
             checkpoints.write_json(self.folder / "config.json", asdict(config))
 
@@ -115,17 +113,20 @@ class Run:
     def save(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        header = {"config": asdict(self.config), "step": self.step, "seconds": self.seconds, "rows": self.rows}
+        progress = {"step": self.step, "seconds": self.seconds, "rows": self.rows, "losses": self.losses}
+        header = {"config": asdict(self.config), **progress}
         checkpoints.write_tensors(self.folder / "state.safetensors", self._tensors(), header)
 
     def _load(self, path: Path) -> None:
         tensors, header = checkpoints.read_tensors(path)
+        if "step" not in header:
+            raise RelcoreError(f"'{path}' is not the state of a training run: name another folder")
         old = {k: v for k, v in header["config"].items() if k != "samples"}
         new = {k: v for k, v in asdict(self.config).items() if k != "samples"}
         if changed := [k for k in new if old.get(k) != new[k]]:
             raise RelcoreError(f"cannot resume '{path.parent}': {', '.join(f'{k} was {old.get(k)}' for k in changed)}: "
                                "give the same values, or another folder")  # fmt: skip
-        self.step, self.seconds, self.rows = header["step"], header["seconds"], header["rows"]
+        self.step, self.seconds, self.rows, self.losses = (header[k] for k in ("step", "seconds", "rows", "losses"))
         for optimizer in self.optimizers:
             kind = type(optimizer).__name__
             for name, p in self.model.named_parameters():
@@ -141,27 +142,28 @@ class Run:
     # --- one step ------------------------------------------------------------------------------
 
     def batch(self) -> tuple:
-        """This process's share of step k's batch: pictures, text, generator of times and noise."""
+        """This process's share of step k's batch: pictures, text, times, noise."""
         config, accelerator = self.config, self.accelerator
         share = config.batch // accelerator.num_processes
         mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
         rng = np.random.default_rng([config.seed, self.step])
         scenes = sample_scenes(config.batch, rng)
-        captions = caption(scenes, rng, config.captions_at(self.step * config.batch))
+        captions = caption(scenes, rng, config.captions)
         dropped = rng.random(config.batch) < config.drop_text
         text = self.encoder.encode(["" if d else c for c, d in zip(captions, dropped, strict=True)][mine])
         image = torch.from_numpy(render(scenes, self.model.config.image_size)[mine])
-        seed = int(rng.integers(2**62)) + accelerator.process_index
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        t = self.process.training_times(config.batch, generator)[mine]
+        noise = torch.randn(config.batch, 3, *image.shape[1:3], generator=generator)[mine]
         device = accelerator.device
-        return to_signal(image.to(device)), text.to(device), torch.Generator().manual_seed(seed)
+        return to_signal(image.to(device)), text.to(device), t.to(device), noise.to(device)
 
     def _step(self, parallel) -> torch.Tensor:
         rate = self.config.rate(self.step * self.config.batch)
         for optimizer, peak in zip(self.optimizers, (self.config.lr, self.config.muon_lr), strict=False):
             optimizer.param_groups[0]["lr"] = peak * rate
-        image, text, generator = self.batch()
         with self.accelerator.autocast():
-            loss = training_loss(parallel, self.process, image, text, generator)
+            loss = training_loss(parallel, self.process, *self.batch())
         self.accelerator.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -175,33 +177,41 @@ class Run:
 
     def train(self, progress: bool = True) -> pd.DataFrame:
         """Train to `config.samples`; returns the metrics table. Ctrl-C saves, then raises RelcoreError."""
-        config, accelerator = self.config, self.accelerator
+        config, accelerator, self.progress = self.config, self.accelerator, progress
         parallel = accelerator.prepare_model(self.model)
         stop = []
         handlers = {s: signal.signal(s, lambda *_: stop.append(1)) for s in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=config.samples, initial=self.step * config.batch, unit="img", unit_scale=True,
                    desc=self.folder.name, disable=not (progress and accelerator.is_main_process))  # fmt: skip
-        losses, begin = [], time.perf_counter()
+        begin = time.perf_counter()
         try:
             while self.step * config.batch < config.samples:
-                losses.append(float(self._step(parallel)))
+                self.losses.append(float(self._step(parallel)))
                 bar.update(config.batch)
-                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
-                seen = self.step * config.batch
+                bar.set_postfix(loss=f"{np.mean(self.losses[-50:]):.4f}", refresh=False)
+                seen, stopping = self.step * config.batch, self._agreed(bool(stop))
                 if seen % config.eval_every < config.batch or seen >= config.samples:
                     self.seconds += time.perf_counter() - begin
-                    self._evaluate(float(np.mean(losses)))
-                    losses, begin = [], time.perf_counter()
-                elif stop:
+                    self._evaluate()
+                    begin = time.perf_counter()
+                elif stopping:
                     self.seconds += time.perf_counter() - begin
-                if stop:
+                if stopping:
                     self.save()
-                    raise RelcoreError(f"interrupted after {seen} samples; saved: go on with --resume --out {self.folder}")
+                    raise RelcoreError(
+                        f"interrupted after {seen} samples; saved: go on with --resume --out {self.folder}"
+                    )
         finally:
             bar.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return pd.DataFrame(self.rows)
+
+    def _agreed(self, stop: bool) -> bool:
+        """Whether any process was told to stop: all must leave the loop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return stop
+        return bool(self.accelerator.reduce(torch.tensor(int(stop), device=self.accelerator.device), "sum"))
 
     def averaged(self) -> DiT:
         """The EMA model, in eval mode: the one that is evaluated and shipped."""
@@ -209,13 +219,16 @@ class Run:
         model.load_state_dict(self.average)
         return model.eval().requires_grad_(False)
 
-    def _evaluate(self, loss: float) -> None:
+    def _evaluate(self) -> None:
+        loss = float(self.accelerator.reduce(torch.tensor(self.losses, device=self.accelerator.device).mean(), "mean"))
+        self.losses = []
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             model, seen = self.averaged(), self.step * self.config.batch
             self._note(seen, "train", "loss", loss, 0)  # no share of pictures: no n
             for name, prompts in evaluation_suites(self.config.captions).items():
-                table = evaluate(model, self.encoder, prompts, [0], process=self.process, progress=f"evaluate {name}")
+                label = f"evaluate {name}" if self.progress else None
+                table = evaluate(model, self.encoder, prompts, [0], process=self.process, progress=label)
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
             with checkpoints.replacing(self.folder / "metrics.parquet") as path:
@@ -258,7 +271,9 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
     try:
         base = json.loads((resume / "config.json").read_text()) if resume else {}
     except (OSError, ValueError) as error:
-        raise RelcoreError(f"'{resume}' holds no training run to resume ({error}): start it without --resume") from error
+        raise RelcoreError(
+            f"'{resume}' holds no training run to resume ({error}): start it without --resume"
+        ) from error
     kinds = {field.name: field.type for field in fields(TrainConfig)}
     values = {key: value for key, value in given.items() if value is not None}
     for setting in settings:

@@ -69,4 +69,3 @@ def live(render: Callable[..., bytes], **controls: w.Widget) -> w.VBox:
     box = w.VBox([w.Label("Live, with a running kernel:"), *controls.values(), message, image])
     box.add_class("live-only")
     return box
-

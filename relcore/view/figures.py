@@ -22,6 +22,7 @@ INK = "#808080"  # legible on white and on black alike
 METRIC_NAMES = {"color": "colour", "shape": "shape", "binding": "binding",
                 "relation_strict": "relation, strict", "relation_loose": "relation, loose"}  # fmt: skip
 METRIC_COLORS = dict(zip(METRIC_NAMES, ("#4c9be8", "#e8a13c", "#4fb477", "#c77dff", "#e4572e"), strict=True))
+GROUP_COLORS = ("#4c9be8", "#e8a13c", "#4fb477", "#e4572e", "#c77dff", "#9a9a9a")
 ROLE_COLORS = {"color1": "#e4572e", "shape1": "#e8a13c", "relation": "#c77dff", "color2": "#4c9be8",
                "shape2": "#4fb477", "filler": "#9a9a9a", "special": "#6b6b6b"}  # fmt: skip
 
@@ -100,7 +101,9 @@ def detections(pictures: np.ndarray, objects: list[list], titles: list[str], col
             axis.add_patch(plt.Rectangle((left, top), width, height, fill=False, ec="yellow", lw=1.5))
             axis.plot(x, y, "+", color="yellow", ms=7)
             side = {"va": "bottom"} if top > 12 else {"va": "top"}
-            axis.text(x, top - 1 if top > 12 else top + height + 1, name, ha="center", color="yellow", fontsize=7, **side)
+            axis.text(
+                x, top - 1 if top > 12 else top + height + 1, name, ha="center", color="yellow", fontsize=7, **side
+            )
     return figure
 
 
@@ -113,9 +116,8 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
     order, groups = list(table[x].unique()), list(table[hue].unique())
     figure, axis = plt.subplots(figsize=(8, 3.2))
     width = 0.8 / len(groups)
-    palette = sns.color_palette(["#4c9be8", "#e8a13c", "#4fb477", "#c77dff"])
     spot = {g: np.arange(len(order)) + (i - (len(groups) - 1) / 2) * width for i, g in enumerate(groups)}
-    for color, group in zip(palette, groups, strict=False):
+    for color, group in zip(GROUP_COLORS, groups, strict=False):
         rows = table[table[hue] == group].set_index(x).loc[order]
         error = np.abs(np.stack([rows.share - rows.low, rows.high - rows.share]))
         axis.bar(spot[group], rows.share, 0.92 * width, yerr=error, color=color, ecolor=INK, label=group)
@@ -131,17 +133,22 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
     return figure
 
 
-def curves(table: pd.DataFrame, hue: str, col: str, colors: dict[str, str] | None = None, *, xlabel: str = "samples seen (thousands)",
-           ylabel: str = "share", marks: dict[str, float] | None = None, height: float = 2.8) -> Figure:  # fmt: skip
+def curves(
+    table: pd.DataFrame, hue: str, col: str, colors: dict[str, str] | None = None, *,
+    xlabel: str = "samples seen (thousands)", ylabel: str = "share",
+    marks: dict[str, float] | None = None, ylim: tuple | None = (-0.02, 1.02),
+) -> Figure:  # fmt: skip
     """Lines of `value` with bands (low, high) over `samples`, one colour a hue, one panel a col.
 
-    marks: {label: level}, drawn as dashed horizontal lines in every panel.
+    marks: {label: level}, drawn as dotted horizontal lines in every panel.
     """
     panels, groups = list(dict.fromkeys(table[col])), list(dict.fromkeys(table[hue]))
-    palette = colors or dict(zip(groups, ("#4c9be8", "#e4572e", "#4fb477", "#e8a13c", "#c77dff", "#9a9a9a"), strict=False))
+    palette = colors or dict(zip(groups, GROUP_COLORS, strict=False))
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(max(4.5, 2.6 * columns), height * rows), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(max(4.5, 2.6 * columns), 2.8 * rows), sharex=True, sharey=True, squeeze=False
+    )
     for axis, panel in zip(axes.flat, panels, strict=False):
         for group in groups:
             rows_ = table[(table[col] == panel) & (table[hue] == group)].sort_values("samples")
@@ -152,7 +159,7 @@ def curves(table: pd.DataFrame, hue: str, col: str, colors: dict[str, str] | Non
             axis.axhline(level, color=INK, ls=":", lw=1)
             axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
         axis.set_title(panel)
-        axis.set_ylim(-0.02, 1.02)
+        axis.set_ylim(ylim)
     figure.supxlabel(xlabel, fontsize=10, color=INK)
     axes[0, 0].set_ylabel(ylabel)
     handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -31,7 +31,9 @@ def run_all(quick: bool = True, only: str | None = None, folder: Path = NOTEBOOK
         import nbformat
         import papermill
     except ImportError as error:
-        raise RelcoreError(f"running notebooks needs the package '{error.name}': pip install 'relcore[book]'") from error
+        raise RelcoreError(
+            f"running notebooks needs the package '{error.name}': pip install 'relcore[book]'"
+        ) from error
     sources = [s for s in sorted(folder.glob("*.py")) if not only or only in s.stem]
     if not sources:
         raise RelcoreError(f"no notebook in '{folder}'" + (f" has '{only}' in its name" if only else ""))

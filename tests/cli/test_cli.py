@@ -14,7 +14,9 @@ TINY = ["--preset", "nano", "--set", "batch=4", "--set", "eval_every=1000000"]
 
 
 def relcore(*arguments, cwd=None):
-    return subprocess.run([sys.executable, "-m", "relcore.cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+    return subprocess.run(
+        [sys.executable, "-m", "relcore.cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd
+    )
 
 
 def result(*arguments, cwd=None):
@@ -33,10 +35,14 @@ def test_models_lists_every_checkpoint_with_metrics():
 
 
 def test_sample_writes_one_file_a_picture_named_by_prompt_and_seed(tmp_path):
-    done = result("sample", "red square is above blue circle", "-n", 2, "--seed", 5, "--steps", 2, "--out", tmp_path / "pictures")
+    done = result(
+        "sample", "red square is above blue circle", "-n", 2, "--seed", 5, "--steps", 2, "--out", tmp_path / "pictures"
+    )
     assert [i["seed"] for i in done["images"]] == [5, 6]
     for image in done["images"]:
-        assert (tmp_path / "pictures" / f"red-square-is-above-blue-circle-s{image['seed']}.png").read_bytes()[1:4] == b"PNG"
+        assert (tmp_path / "pictures" / f"red-square-is-above-blue-circle-s{image['seed']}.png").read_bytes()[
+            1:4
+        ] == b"PNG"
         assert {"file", "prompt", "seed", "objects", "metrics"} <= image.keys()
 
 
@@ -64,7 +70,10 @@ BAD_INPUT = {
     "unknown recipe key": (["train", "--set", "nosuch=1", "--out", "run"], "nosuch"),
     "recipe value of the wrong type": (["train", "--set", "batch=many", "--out", "run"], "batch"),
     "nothing to resume": (["train", "--resume", "--out", "run"], "run"),
-    "unwritable output": (["sample", "red square is above blue circle", "-n", "1", "--steps", "1", "--out", "file/p.png"], "file"),
+    "unwritable output": (
+        ["sample", "red square is above blue circle", "-n", "1", "--steps", "1", "--out", "file/p.png"],
+        "file",
+    ),
     "no such notebook": (["notebooks", "--only", "nosuch"], "nosuch"),
 }
 

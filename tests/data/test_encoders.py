@@ -24,7 +24,9 @@ def test_a_token_does_not_depend_on_the_other_words(name):
     """Nothing of the relation leaks into other tokens: only the replaced word's row changes."""
     encoder = make_encoder(name)
     a, b = (encoder.encode([f"red square is {word} blue circle"]).embeddings[0] for word in ("above", "below"))
-    assert (a != b).any(1).tolist() == [word == "above" for word in (*"red square is above blue circle".split(), "</s>")]
+    assert (a != b).any(1).tolist() == [
+        word == "above" for word in (*["red", "square", "is", "above", "blue", "circle"], "</s>")
+    ]
 
 
 def test_words_are_distinct_and_nearly_orthogonal():
@@ -91,7 +93,9 @@ def test_shapes_mask_and_roles(name):
 def test_the_empty_prompt_is_the_end_token_alone(name):
     encoder = make_encoder(name)
     text = encoder.encode([""])
-    assert torch.equal(text.embeddings, (encoder.word("</s>") + encoder.positions[0])[None, None]) and text.mask.tolist() == [[True]]
+    assert torch.equal(
+        text.embeddings, (encoder.word("</s>") + encoder.positions[0])[None, None]
+    ) and text.mask.tolist() == [[True]]
 
 
 def test_a_prompt_that_is_too_long_is_refused():

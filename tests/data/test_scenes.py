@@ -63,9 +63,7 @@ def test_scorer_reads_back_what_was_rendered(size, seed):
     scenes = every_cell(np.random.default_rng(seed))
     for i, image in enumerate(render(scenes, size)):
         found = {(o.color, o.shape): (o.x, o.y) for o in detect(image)}
-        assert found == {
-            (scenes.colors[i, k], scenes.shapes[i, k]): tuple(scenes.centers[i, k]) for k in (0, 1)
-        }
+        assert found == {(scenes.colors[i, k], scenes.shapes[i, k]): tuple(scenes.centers[i, k]) for k in (0, 1)}
         verdict = score(detect(image), prompt_of(scenes, i))
         assert all(verdict[m] for m in ("color", "shape", "binding", "relation_strict", "relation_loose"))
 
@@ -74,7 +72,9 @@ def test_scorer_reads_back_what_was_rendered(size, seed):
 def test_only_the_true_relation_is_strictly_right(seed):
     scenes = every_cell(np.random.default_rng(seed))
     for i, image in enumerate(render(scenes)):
-        assert [v["relation_strict"] for v in verdicts(image, scenes, i)] == [r == scenes.relations[i] for r in range(8)]
+        assert [v["relation_strict"] for v in verdicts(image, scenes, i)] == [
+            r == scenes.relations[i] for r in range(8)
+        ]
 
 
 @given(seed=SEEDS)

@@ -9,9 +9,22 @@ from safetensors.torch import save_file
 
 from relcore.errors import RelcoreError
 from relcore.model import checkpoints
-from relcore.model.checkpoints import find, load_model, manifest, read_tensors, replacing, save_model, sha256, write_json
+from relcore.model.checkpoints import (
+    find,
+    load_model,
+    manifest,
+    read_tensors,
+    replacing,
+    save_model,
+    sha256,
+    write_json,
+)
 
-HEADER = {"recipe": {"seed": 3, "lr": 1e-3}, "provenance": {"commit": "abc"}, "metrics": {"color": {"value": 0.97, "n": 960}}}
+HEADER = {
+    "recipe": {"seed": 3, "lr": 1e-3},
+    "provenance": {"commit": "abc"},
+    "metrics": {"color": {"value": 0.97, "n": 960}},
+}
 
 
 @pytest.fixture
@@ -95,7 +108,9 @@ def test_weights_that_are_not_numbers(shipped, tiny, value):
 
 
 def header_and_weights(tiny) -> tuple[dict, dict]:
-    return {"format": "relcore", "config": vars(tiny.config) | {}}, {k: v.contiguous() for k, v in tiny.state_dict().items()}
+    return {"format": "relcore", "config": vars(tiny.config) | {}}, {
+        k: v.contiguous() for k, v in tiny.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("change", [
@@ -125,7 +140,9 @@ def test_a_tensor_too_few_or_too_many(shipped, tiny):
         assert str(shipped) in message and name in message
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": '"relcore"'}, {"format": '"relcore"', "config": "[1]"}])
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"format": '"relcore"'}, {"format": '"relcore"', "config": "[1]"}]
+)
 def test_safetensors_file_of_somebody_else(shipped, tiny, metadata):
     save_file(dict(tiny.state_dict()), shipped, metadata)
     reseal(shipped)

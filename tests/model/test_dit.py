@@ -74,7 +74,9 @@ def test_text_state_rows_are_the_rows_of_the_text(tiny):
     image, t = inputs(3)
     text = RandomTokenEncoder().encode(PROMPTS)
     rows = torch.tensor([2, 0])
-    torch.testing.assert_close(tiny(image[rows], t[rows], tiny.read_text(text)[rows]), tiny(image, t, text)[rows], **REORDERED)
+    torch.testing.assert_close(
+        tiny(image[rows], t[rows], tiny.read_text(text)[rows]), tiny(image, t, text)[rows], **REORDERED
+    )
     torch.testing.assert_close(tiny(image[rows], t[rows], text[rows]), tiny(image, t, text)[rows], **REORDERED)
 
 
@@ -103,7 +105,10 @@ def test_length_of_the_padding_does_not_matter(tiny):
 def test_word_order_is_invisible_without_positions(tiny):
     encoder = RandomTokenEncoder(positions=False)
     image, t = inputs(1)
-    a, b = (tiny(image, t, encoder.encode([p])) for p in ("red square is above blue circle", "blue circle is above red square"))
+    a, b = (
+        tiny(image, t, encoder.encode([p]))
+        for p in ("red square is above blue circle", "blue circle is above red square")
+    )
     torch.testing.assert_close(a, b, **REORDERED)
 
 

@@ -40,7 +40,10 @@ def test_orthogonalise_ignores_scale_and_survives_zero():
 
 
 def test_muon_steps_by_the_orthogonalised_gradient():
-    """First step: momentum m = .05 g, Nesterov .05 g + .95 m, whose direction is g. Tall matrices step by sqrt(rows / columns) more."""
+    """First step: momentum m = .05 g, Nesterov .05 g + .95 m, whose direction is g.
+
+    Tall matrices step by sqrt(rows / columns) more.
+    """
     wide, tall = torch.nn.Parameter(torch.zeros(8, 32)), torch.nn.Parameter(torch.zeros(32, 8))
     gradient = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
     wide.grad, tall.grad = gradient, gradient.T.clone()
@@ -50,7 +53,10 @@ def test_muon_steps_by_the_orthogonalised_gradient():
 
 
 def test_muon_finds_the_bottom_of_a_bowl():
-    weight, target = torch.nn.Parameter(torch.zeros(4, 6)), torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    weight, target = (
+        torch.nn.Parameter(torch.zeros(4, 6)),
+        torch.randn(4, 6, generator=torch.Generator().manual_seed(0)),
+    )
     optimizer = Muon([weight], lr=0.02)
     losses = []
     for _ in range(200):

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from relcore.data.prompts import CANONICAL, PHRASES, parse
+from relcore.data.prompts import PHRASES, parse
 from relcore.errors import RelcoreError
 from relcore.model import training
 from relcore.model.checkpoints import load_model, read_tensors
 from relcore.model.training import Run, TrainConfig, evaluation_suites
 
-QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2, curriculum=24)  # 6 steps
+QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
 PROMPTS = {"canonical": ["red square is above blue circle", "blue circle is below red square"]}
 
 
@@ -136,7 +136,7 @@ def test_impossible_recipes_are_refused_and_leave_nothing(tmp_path, change, name
 
 def test_files_of_a_run(tmp_path):
     run = train(QUICK, tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["captions"] == "curriculum"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["captions"] == "phrases"
     table = pd.read_parquet(tmp_path / "run" / "metrics.parquet")
     assert sorted(table.samples.unique()) == [16, 32, 48]
     assert set(table.metric) == {"loss", "color", "shape", "binding", "relation_strict", "relation_loose"}
@@ -147,12 +147,14 @@ def test_files_of_a_run(tmp_path):
     assert all(torch.equal(p, run.average[name]) for name, p in model.named_parameters())
 
 
-@pytest.mark.parametrize("change", [{}, {"optimizer": "adamw"}, {"process": "iddpm"}, {"encoder": "rte-nopos"}, {"captions": "paper"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"optimizer": "adamw"}, {"process": "iddpm"}, {"encoder": "rte-nopos"}, {"captions": "paper"}]
+)
 def test_one_batch_can_be_learned(tmp_path, monkeypatch, change):
     """Every recipe's loss falls below its start on pictures seen again and again."""
     run = Run(replace(QUICK, samples=10**6, batch=16, warmup=1, **change), tmp_path / "run")
-    image, text, _, *more = run.batch()
-    monkeypatch.setattr(Run, "batch", lambda self: (image, text, torch.Generator().manual_seed(0), *more))
+    same = run.batch()
+    monkeypatch.setattr(Run, "batch", lambda self: same)
     losses = [float(run._step(run.model)) for _ in range(30)]
     assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
 
@@ -172,14 +174,15 @@ def test_two_processes_train_as_one(tmp_path):
     common = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     pair = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     started = [
-        subprocess.Popen([sys.executable, str(Path(__file__).with_name("worker.py")), str(tmp_path / name), str(processes),
+        subprocess.Popen([sys.executable, Path(__file__).with_name("worker.py"), tmp_path / name, processes,
                           "samples=48", "batch=8", "eval_every=16", "optimizer=adamw"],
                          env=common | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for name, processes, environment in (("one", 1, {}), *(("two", 2, pair | {"RANK": r, "LOCAL_RANK": r}) for r in "01"))
+        for name, processes, environment in (
+            ("one", "1", {}), *(("two", "2", pair | {"RANK": r, "LOCAL_RANK": r}) for r in "01"))
     ]  # fmt: skip
     try:
         for process in started:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=400)  # half a minute, on a machine that has nothing else to do
             assert process.returncode == 0, output[-3000:]
     finally:
         for process in started:
@@ -198,25 +201,6 @@ def test_two_processes_train_as_one(tmp_path):
 # --- schedules -------------------------------------------------------------------------------------
 
 
-def test_curriculum_switches_once():
-    config = TrainConfig(curriculum=64_000)
-    assert [config.captions_at(n) for n in (0, 63_999, 64_000, 10**6)] == ["canonical", "canonical", "phrases", "phrases"]
-    assert replace(config, captions="paper").captions_at(0) == "paper"
-
-
-def test_curriculum_reaches_the_batch(tmp_path, monkeypatch):
-    """Canonical phrases alone before the switch, others after it."""
-    run = Run(replace(QUICK, batch=64, curriculum=640), tmp_path / "run")
-    seen = []
-    monkeypatch.setattr(run.encoder, "encode", lambda prompts: seen.append(prompts) or run.encoder.__class__.encode(run.encoder, prompts))
-    for run.step in (9, 10):
-        run.batch()
-    canonical = {phrase for phrases in CANONICAL.values() for phrase in phrases}
-    phrases = [{" ".join(p[s:e] for s, e, r in parse(p).spans if r == "relation") for p in batch if p} for batch in seen]
-    assert phrases[0] <= canonical and not phrases[1] <= canonical
-    assert 0 < seen[0].count("") < 20  # drop_text = .1 of 64: 6.4 expected, 20 is 5.6 standard deviations more
-
-
 def test_learning_rate_warms_up_holds_and_falls_to_zero():
     config = TrainConfig(samples=32_000, batch=32, warmup=50)
     rates = [config.rate(32 * step) for step in range(1001)]
@@ -227,7 +211,7 @@ def test_learning_rate_warms_up_holds_and_falls_to_zero():
 
 def test_evaluation_suites_follow_the_captions():
     assert list(evaluation_suites("canonical")) == ["canonical"]
-    suites = evaluation_suites("curriculum")
+    suites = evaluation_suites("phrases")
     assert [len(set(prompts)) for prompts in suites.values()] == [96, 96]
     found = {" ".join(p[s:e] for s, e, r in parse(p).spans if r == "relation") for p in suites["phrases"]}
     assert found == {phrase for phrases in PHRASES.values() for phrase in phrases}

@@ -1,4 +1,4 @@
-"""A tiny training run, alone or under `accelerate launch`: python worker.py FOLDER PROCESSES [key=value...]"""
+"""A tiny training run, alone or as one of several processes: python worker.py FOLDER PROCESSES [key=value...]"""
 
 import sys
 from pathlib import Path
