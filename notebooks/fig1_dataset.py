@@ -58,7 +58,7 @@ rng = np.random.default_rng(0)
 relations = np.repeat(np.arange(8), 2)
 batch = scenes.sample_scenes(16, rng, relations=relations)
 captions = prompts.caption(batch, rng, "canonical")
-_ = figures.picture_grid(scenes.render(batch), [c.replace(" is ", " is\n") for c in captions], columns=8)
+_ = figures.picture_grid(scenes.render(batch), captions, columns=8)
 
 # %% [markdown]
 # ### Build one yourself
@@ -189,7 +189,7 @@ pictures = scenes.render(drawn, 128)[chosen]
 texts = np.array(prompts.caption(drawn, np.random.default_rng(3), "canonical"))[chosen]
 found = [scoring.detect(p) for p in pictures]
 boxes = [[(name, o.x, o.y, o.bounds) for name, o in zip(scoring.describe(f), f, strict=True)] for f in found]
-_ = figures.detections(pictures, boxes, [t.replace(" is ", " is\n") for t in texts])
+_ = figures.detections(pictures, boxes, list(texts))
 
 # %% [markdown]
 # Run on true pictures, the scorer shows what it can see at best. On the paper's data that is well below one, since objects

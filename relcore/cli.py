@@ -86,7 +86,7 @@ def train(
     """Train a model. Ctrl-C saves; --resume goes on.
 
     Example: relcore train --preset micro --encoder rte --seed 0 --out runs/rte-micro-s0
-    On several processes or GPUs: accelerate launch -m relcore.cli train ...
+    On several GPUs: accelerate launch -m relcore.cli train ...; on CPU cores: torchrun --nproc_per_node 2 -m ...
     """
     import torch
 

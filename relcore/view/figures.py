@@ -71,14 +71,15 @@ def picture_png(picture: np.ndarray, scale: int = 4) -> bytes:
 
 def picture_grid(pictures: np.ndarray, titles: list[str], columns: int = 4, width: float = 1.5) -> Figure:
     """Pictures, uint8 [picture, y, x, rgb], in rows of `columns`, with a title each."""
-    rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, (width + 0.35) * rows), squeeze=False)
+    titles = [textwrap.fill(title, int(12 * width)) for title in titles]
+    rows, lines = -(-len(pictures) // columns), max(title.count("\n") + 1 for title in titles)
+    size = (width * columns, (width + 0.13 * lines + 0.1) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
         axis.imshow(picture, extent=(0, CANVAS, CANVAS, 0), interpolation="nearest")
-        axis.set_title(textwrap.fill(title, int(12 * width)), fontsize=7)
-    figure.tight_layout(pad=0.4)
+        axis.set_title(title, fontsize=7)
     return figure
 
 

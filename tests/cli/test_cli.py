@@ -27,7 +27,7 @@ def result(*arguments, cwd=None):
 
 def test_models_lists_every_checkpoint_with_metrics():
     models = result("models")["models"]
-    assert {"rte-micro", "rte-nopos-micro"} <= {m["name"] for m in models}
+    assert "rte-micro" in {m["name"] for m in models}
     for m in models:
         assert {"name", "preset", "encoder", "seed", "params", "sha256", "metrics"} <= m.keys()
         assert m["metrics"].keys() == METRICS
