@@ -147,8 +147,9 @@ def curves(
     palette = colors or dict(zip(groups, GROUP_COLORS, strict=False))
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
+    size = (max(5, 3.4 * columns), 3.2 * rows)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(max(4.5, 2.6 * columns), 2.8 * rows), sharex=True, sharey=True, squeeze=False
+        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for axis, panel in zip(axes.flat, panels, strict=False):
         for group in groups:
@@ -164,8 +165,7 @@ def curves(
     figure.supxlabel(xlabel, fontsize=10, color=INK)
     axes[0, 0].set_ylabel(ylabel)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=min(5, len(groups)), loc="lower center", bbox_to_anchor=(0.5, 1))
-    figure.tight_layout()
+    figure.legend(handles, labels, ncols=min(3, len(groups)), loc="outside upper center")
     return figure
 
 
