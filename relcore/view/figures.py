@@ -1,6 +1,6 @@
 """Figures: functions from tables and pictures to matplotlib figures. Nothing is computed here.
 
-Every figure has a transparent background and mid-tone ink, so that it reads on a light page and a
+Every figure has a transparent background and dark gray ink, so that it reads on a light page and a
 dark one, and says which scale and encoder it shows.
 """
 
@@ -18,7 +18,7 @@ from PIL import Image
 from ..data.scenes import CANVAS
 from ..model.checkpoints import replacing
 
-INK = "#808080"  # legible on white and on black alike
+INK = "#5f5f5f"  # dark enough for the light panel that the dark theme puts behind pictures, too
 METRIC_NAMES = {"color": "colour", "shape": "shape", "binding": "binding",
                 "relation_strict": "relation, strict", "relation_loose": "relation, loose"}  # fmt: skip
 METRIC_COLORS = dict(zip(METRIC_NAMES, ("#4c9be8", "#e8a13c", "#4fb477", "#c77dff", "#e4572e"), strict=True))
