@@ -28,7 +28,7 @@
 #
 # Scale and encoder of every figure: **micro** (6 layers, width 192, 3 heads; the paper's size of that name), **random token
 # embeddings** (RTE), 64-pixel pictures of the separated generator, one seed. All numbers come from the tables in `results/`, written by
-# the training runs and evaluations themselves; the cell at the end draws fresh pictures and checks them against those tables.
+# the training runs and evaluations themselves, save those on how the text is heard, which were read off the runs' weights and have no cell yet; the cell at the end draws fresh pictures and checks them against those tables.
 
 # %% tags=["parameters", "hide-input"]
 quick = True  # the check at the end: 24 fresh pictures, or 264

@@ -58,9 +58,10 @@ def release(
              "params": sum(w.numel() for w in weights.values()), "bytes": path.stat().st_size,
              "sha256": checkpoints.sha256(path), "note": note, "metrics": metrics}  # fmt: skip
     checkpoints.write_json(folder / checkpoints.MANIFEST, {**checkpoints.manifest(folder), name: entry})
+    command = f"relcore release {run} {name}" + (f" -n {seeds}" if seeds else "")
     for key, table in tables.items():
         write_table(results / "evaluations" / f"{name}-{key}.parquet", table,
-                    command=f"relcore release {name}", checkpoint=entry["sha256"], seed=0)  # fmt: skip
+                    command=command, checkpoint=entry["sha256"], seed=0)  # fmt: skip
     publish_curve(run, name, results)
     return entry
 
