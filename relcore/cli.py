@@ -110,7 +110,7 @@ def sample(
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 4,
     out: Annotated[Path, typer.Option(help="FILE.png: a labelled grid; else a folder of PNGs.")] = Path("picture.png"),
     seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
-    sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "euler",
+    sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Draw pictures for prompts and score them.
@@ -152,7 +152,7 @@ def evaluate(
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write one row a picture to this parquet file.")] = None,
     seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
-    sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "euler",
+    sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure colour, shape, binding and relation accuracy over a closed prompt suite.

@@ -21,13 +21,14 @@ def orthogonalise(stack: Tensor, steps: int = 4) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024), in fp32 and batched over equal shapes.
+    """Momentum, orthogonalised (Jordan et al. 2024), batched over equal shapes.
 
-    torch.optim.Muon iterates in bfloat16, a hundred times slower on a CPU without bf16 units.
+    dtype: of the iteration. torch.optim.Muon's is always bfloat16, a hundred times slower than
+    fp32 on a CPU without bf16 units.
     """
 
-    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95):
-        super().__init__(list(params), {"lr": lr, "momentum": momentum})
+    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, dtype: torch.dtype = torch.float32):
+        super().__init__(list(params), {"lr": lr, "momentum": momentum, "dtype": dtype})
 
     @torch.no_grad()
     def step(self) -> None:
@@ -42,14 +43,16 @@ class Muon(torch.optim.Optimizer):
                 wide = update if update.shape[0] <= update.shape[1] else update.T
                 by_shape.setdefault(tuple(wide.shape), []).append((p, wide))
             for pairs in by_shape.values():
-                for (p, _), o in zip(pairs, orthogonalise(torch.stack([w for _, w in pairs])), strict=True):
+                for (p, _), o in zip(pairs, orthogonalise(torch.stack([w for _, w in pairs]).to(group["dtype"])), strict=True):
                     p.add_(
                         o if p.shape[0] <= p.shape[1] else o.T,
                         alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5,
                     )
 
 
-def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: DiT, name: str, lr: float, muon_lr: float, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """name: "muon" (matrices of the blocks by Muon, the rest by AdamW) or "adamw" (everything)."""
     matrices = [p for n, p in model.blocks.named_parameters() if p.ndim == 2 and n.endswith("weight")]
     if name == "adamw":
@@ -57,7 +60,7 @@ def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float) -> list[to
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
-    return [adamw, Muon(matrices, lr=muon_lr)] if matrices else [adamw]
+    return [adamw, Muon(matrices, lr=muon_lr, dtype=dtype)] if matrices else [adamw]
 
 
 def ema_update(average: dict[str, Tensor], model: nn.Module, step: int, decay: float = 0.999) -> None:
