@@ -1,5 +1,6 @@
 """Evaluation: sample pictures for a prompt suite, score each, summarise with intervals."""
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def ground_truth(n: int = 2000, generator: str = "separated", size: int = 64, se
     ])  # fmt: skip
 
 
+@functools.cache
 def ceiling(generator: str = "separated", size: int = 64) -> dict[str, float]:
     """What the scorer gives the truth itself: {metric: share}."""
     rows = ground_truth(2000, generator, size)

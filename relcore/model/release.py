@@ -11,7 +11,6 @@ from ..data.prompts import CANONICAL, PHRASES, suite
 from ..errors import RelcoreError
 from ..paths import CHECKPOINTS, RESULTS
 from . import checkpoints
-from .dit import DiT, DiTConfig
 from .evaluation import commit, evaluate, report, write_table
 from .training import TrainConfig, recipe_from
 
@@ -31,18 +30,15 @@ def release(
     Returns the manifest entry.
     """
     recipe: TrainConfig = recipe_from({}, [], run)
-    weights, header = checkpoints.read_tensors(run / "model.safetensors")
-    config = DiTConfig(**header["config"])
-    model = DiT(config)
-    model.load_state_dict({key: value.bfloat16().float() for key, value in weights.items()})
+    model, header = checkpoints.load_model(str(run / "model.safetensors"))
+    weights = {key: value.bfloat16() for key, value in model.state_dict().items()}
+    model.load_state_dict(weights)
     encoder, process = make_encoder(recipe.encoder), recipe.make_process()
     tables = {
-        key: evaluate(
-            model.eval(), encoder, suite(phrases), range(seeds or n), process=process, progress=f"{name} {key}"
-        )
+        key: evaluate(model, encoder, suite(phrases), range(seeds or n), process=process, progress=f"{name} {key}")
         for key, (phrases, n) in SUITES.items()
     }
-    metrics = {key: report(table, size=config.image_size)["metrics"] for key, table in tables.items()}
+    metrics = {key: report(table, size=model.config.image_size)["metrics"] for key, table in tables.items()}
     provenance = {
         "commit": commit(),
         "torch": torch.__version__,
@@ -52,7 +48,7 @@ def release(
     }
     path = folder / f"{name}.safetensors"
     checkpoints.save_model(
-        path, weights, config, {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics}
+        path, weights, model.config, {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics}
     )
     entry = {"preset": recipe.preset, "encoder": recipe.encoder, "seed": recipe.seed, "samples": header["samples"],
              "params": sum(w.numel() for w in weights.values()), "bytes": path.stat().st_size,

@@ -236,9 +236,10 @@ class Run:
             self._note(seen, "train", "loss", loss, 0)  # no share of pictures: no n
             for name, prompts in evaluation_suites(self.config.captions).items():
                 label = f"evaluate {name}" if self.progress else None
-                with accelerator.autocast():
-                    table = evaluate(model, self.encoder, prompts, [0], process=self.process,
-                                     sampler="euler", progress=label)  # fmt: skip  (as in the shipped curves)
+                with accelerator.autocast():  # Euler's method: the shipped curves were drawn with it
+                    table = evaluate(
+                        model, self.encoder, prompts, [0], process=self.process, sampler="euler", progress=label
+                    )
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
             with checkpoints.replacing(self.folder / "metrics.parquet") as path:
@@ -282,7 +283,7 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
         base = json.loads((resume / "config.json").read_text()) if resume else {}
     except (OSError, ValueError) as error:
         raise RelcoreError(
-            f"'{resume}' holds no training run to resume ({error}): start it without --resume"
+            f"'{resume}' holds no training run ({error}): name the folder of one; to start one, leave out --resume"
         ) from error
     kinds = {field.name: field.type for field in fields(TrainConfig)}
     values = {key: value for key, value in given.items() if value is not None}

@@ -20,7 +20,7 @@ from relcore.model import training
 from relcore.model.checkpoints import load_model, read_tensors
 from relcore.model.training import Run, TrainConfig, evaluation_suites
 
-QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
+QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2, layout=24)  # 6 steps
 PROMPTS = {"canonical": ["red square is above blue circle", "blue circle is below red square"]}
 
 
@@ -77,6 +77,20 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path):
     assert_same_run(tmp_path / "a", tmp_path / "b")
     a, c = (read_tensors(tmp_path / f / "state.safetensors")[0] for f in "ac")
     assert not torch.equal(a["model.unembed.weight"], c["model.unembed.weight"])
+
+
+def test_noise_levels_fall_once_the_layout_is_learned(tmp_path, monkeypatch):
+    """logit t of the times trained on: mean -1.8 for the first 24 samples, then -0.8."""
+    seen, config = [], replace(QUICK, batch=24, samples=48)
+    original = Run.batch
+
+    def watching(self):
+        seen.append(torch.logit(original(self)[2]).mean().item())
+        return original(self)
+
+    monkeypatch.setattr(Run, "batch", watching)
+    train(config, tmp_path / "run")
+    assert seen == pytest.approx([-1.8, -0.8], abs=0.2)
 
 
 def test_signal_handlers_are_given_back(tmp_path):

@@ -1,0 +1,46 @@
+"""Release: a run becomes a shipped model, its tables and its curve."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from relcore.errors import RelcoreError
+from relcore.model import release, training
+from relcore.model.checkpoints import load_model, manifest, read_tensors, sha256, write_tensors
+from relcore.model.training import Run, TrainConfig
+
+PHRASES = {"above": ("above",)}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, tiny_preset):
+    monkeypatch.setattr(
+        training, "evaluation_suites", lambda captions: {"canonical": ["red square is above blue circle"]}
+    )
+    monkeypatch.setattr(release, "SUITES", {"canonical": (PHRASES, 2)})
+    Run(TrainConfig(preset=tiny_preset, samples=8, batch=8), tmp_path / "run").train(progress=False)
+    return tmp_path / "run"
+
+
+def test_a_released_model_is_its_average_in_bf16_with_its_tables(run, tmp_path):
+    entry = release.release(run, "model", tmp_path / "checkpoints", tmp_path / "results", note="a test")
+    assert manifest(tmp_path / "checkpoints") == {"model": entry}
+    model, header = load_model("model", tmp_path / "checkpoints")
+    average, _ = read_tensors(run / "model.safetensors")
+    assert all(torch.equal(value, average[name].bfloat16().float()) for name, value in model.state_dict().items())
+    assert header["metrics"] == entry["metrics"] and header["provenance"]["note"] == "a test"
+    table = pd.read_parquet(tmp_path / "results" / "evaluations" / "model-canonical.parquet")
+    assert len(table) == 2 * table.prompt.nunique() == entry["metrics"]["canonical"]["shape"]["n"]
+    assert table.attrs["checkpoint"] == sha256(tmp_path / "checkpoints" / "model.safetensors")
+    assert json.loads((tmp_path / "results" / "training" / "model" / "config.json").read_text()) == header["recipe"]
+
+
+def test_a_broken_average_is_not_released(run, tmp_path):
+    weights, header = read_tensors(run / "model.safetensors")
+    weights["unembed.bias"][0] = torch.nan
+    write_tensors(run / "model.safetensors", weights, header)
+    with pytest.raises(RelcoreError, match="NaN.*'unembed.bias'"):
+        release.release(run, "model", tmp_path / "checkpoints", tmp_path / "results")
+    assert not (tmp_path / "checkpoints").exists() and not (tmp_path / "results").exists()
