@@ -109,7 +109,7 @@ def sample(
     model: Model = "rte-micro",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 4,
     out: Annotated[Path, typer.Option(help="FILE.png: a labelled grid; else a folder of PNGs.")] = Path("picture.png"),
-    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
+    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 2.0,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -151,7 +151,7 @@ def evaluate(
     generator: Annotated[str, typer.Option(help="Whose ceiling to show: separated or paper.")] = "separated",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write one row a picture to this parquet file.")] = None,
-    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 3.0,
+    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 2.0,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     as_json: Json = False,
 ) -> None:  # fmt: skip

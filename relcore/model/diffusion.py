@@ -179,7 +179,7 @@ SAMPLERS = {"euler": sample_euler, "heun": sample_heun, "dpm": sample_dpm}
 
 @torch.no_grad()
 def sample(model: DiT, encoder, prompts: list[str], seeds: list[int], *, process=None,
-           sampler: str = "dpm", steps: int = 14, guidance: float = 3.0, batch: int = 64,
+           sampler: str = "dpm", steps: int = 14, guidance: float = 2.0, batch: int = 64,
            callback=None) -> Tensor:  # fmt: skip
     """Draw one picture per (prompt, seed): uint8 [picture, y, x, rgb].
 

@@ -236,10 +236,11 @@ class Run:
             self._note(seen, "train", "loss", loss, 0)  # no share of pictures: no n
             for name, prompts in evaluation_suites(self.config.captions).items():
                 label = f"evaluate {name}" if self.progress else None
-                with accelerator.autocast():  # Euler's method: the shipped curves were drawn with it
+                with accelerator.autocast():  # sampled as the shipped curves were
                     table = evaluate(
-                        model, self.encoder, prompts, [0], process=self.process, sampler="euler", progress=label
-                    )
+                        model, self.encoder, prompts, [0], progress=label,
+                        process=self.process, sampler="euler", guidance=3.0,
+                    )  # fmt: skip
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
             with checkpoints.replacing(self.folder / "metrics.parquet") as path:
