@@ -39,7 +39,7 @@ class TrainConfig:
     preset: str = "micro"
     encoder: str = "rte"
     seed: int = 0
-    samples: int = 128_000  # pictures seen in all; the learning rate falls over the last 30 % of them
+    samples: int = 320_000  # pictures seen in all; the learning rate falls over the last 30 % of them
     batch: int = 64  # pictures a step, over all processes
     captions: str = "phrases"  # see data.prompts.caption
     process: str = "flow"
