@@ -23,8 +23,8 @@
 #
 # **What is shown here.** (1) The accuracies and the pictures of a model small enough to train on a laptop, as it learns.
 # (2) The control without word positions, which cannot bind. (3) That "the relation comes last" depends on how training is spread
-# over noise levels. (4) When the text is heard, and what that decides. (5) What the paper's captions cost. (6) Muon against AdamW.
-# (7) Where the models stand in the end, with intervals, beside the paper's.
+# over noise levels. (4) When the text is heard, and what that decides. (5) What the paper's captions cost.
+# (6) Where the models stand in the end, with intervals, beside the paper's.
 #
 # Scale and encoder of every figure: **micro** (6 layers, width 192, 3 heads; the paper's size of that name), **random token
 # embeddings** (RTE), 64-pixel pictures of the separated generator, one seed. All numbers come from the tables in `results/`, written by
@@ -55,7 +55,6 @@ RUNS = {
     "rte-unshifted-micro": "RTE, usual noise levels",
     "rte-small-caption-init": "RTE, caption MLP initialised small",
     "paper-captions": "RTE, the paper's captions",
-    "adamw": "RTE, AdamW alone",
 }
 curve = pd.concat([training_curve(name) for name in RUNS])
 curve = curve.assign(metric_name=curve.metric.map(figures.METRIC_NAMES))
@@ -69,8 +68,8 @@ def first_above(run, metric, level=0.5, suite="canonical"):
 
 
 def compared(runs, metrics=("shape", "binding", "relation_loose")):
-    """Canonical-prompt accuracies of these runs, as far as the shortest of the others goes."""
-    last = min(shares[shares.run == run].samples.max() for run in runs[1:])
+    """Canonical-prompt accuracies of these runs, as far as the longest but the first goes."""
+    last = max(shares[shares.run == run].samples.max() for run in runs[1:])
     rows = shares[shares.run.isin(runs) & (shares.suite == "canonical") & shares.metric.isin(metrics)]
     return rows[rows.samples <= last].assign(arm=lambda t: t.run.map(RUNS))
 
@@ -97,7 +96,7 @@ for metric, name in figures.METRIC_NAMES.items():
     reached = first_above("rte-micro", metric)
     print(f"{name}: " + (f"above one half at {reached / 1000:.0f} thousand pictures" if reached > 0 else "not above one half yet"))
 
-# %% mystnb={"figure": {"caption": "The training loss of rte-micro, averaged over each 8 thousand pictures. The fall after 24 thousand is the change to lower noise levels, where the error is smaller. Micro scale, random token embeddings.", "name": "fig-loss"}}
+# %% mystnb={"figure": {"caption": "The training loss of rte-micro, averaged over each 8 thousand pictures. The fall after 24 thousand is the change to lower noise levels, where the error is smaller; the step at 192 thousand is a restart: the learning rate had fallen to 0 there and rose again. Micro scale, random token embeddings.", "name": "fig-loss"}}
 loss = curve[(curve.run == "rte-micro") & (curve.metric == "loss")].assign(low=np.nan, high=np.nan, arm="rte-micro", panel="loss")
 _ = figures.curves(loss, "arm", "panel", ylabel="velocity loss", ylim=None)
 
@@ -125,7 +124,8 @@ _ = figures.curves(compared(["rte-micro", "rte-nopos-micro"], ("color", "shape",
 #
 # "Relations are learned last" is a matter of noise levels. The usual choice (logit t ~ N(-0.4, 1)) spends one picture in twenty-five
 # below t = .1, where a picture's layout is decided. Three ways of spending the time, at equal samples: high levels first and then lower
-# ones (the shipped recipe), high levels throughout, and the usual ones.
+# ones (the shipped recipe), high levels throughout, and the usual ones. With the usual ones shapes come, but after 96 thousand pictures
+# binding and relation are no better than chance; the shipped recipe has both from 64 thousand on. High levels throughout find the layout too, with shapes to follow.
 
 # %% mystnb={"figure": {"caption": "Three distributions of noise levels: first high and then lower (RTE, as shipped), high throughout, and the usual unshifted one. Canonical prompts, bands are 95 % intervals (n = 96 a point). Micro scale, random token embeddings, all 22 phrases in training, one seed.", "name": "fig-noise-levels"}}
 _ = figures.curves(compared(["rte-micro", "rte-high-noise", "rte-unshifted-micro"], ("color", "shape", "binding", "relation_loose")), "arm", "metric_name")
@@ -201,25 +201,19 @@ scale = scenes.CANVAS / model.config.image_size
 x = (mass.sum(2) * place).sum(-1) / mass.sum((2, 3)) * scale  # [relation, red or blue]
 y = (mass.sum(3) * place).sum(-1) / mass.sum((2, 3)) * scale
 for relation, dx, dy in zip(relations, x[:, 0] - x[:, 1], y[:, 0] - y[:, 1], strict=True):
-    print(f"{relation}: red lies {'right' if dx > 0 else 'left'} by {abs(dx):.0f} and {'below' if dy > 0 else 'above'} by {abs(dy):.0f} units")
+    sides = [side for side, by in {"above": -dy, "below": dy, "left": -dx, "right": dx}.items() if by > 2]
+    print(f"{relation}: the centre of red lies more than 2 units {' and '.join(sides)} of that of blue")
 
 # %% [markdown]
 # ## Captions decide too
 #
 # The paper's captions use all 22 phrases and drop each colour word with probability one half. The same network and recipe, with both
-# colours always named and with the paper's captions:
+# colours always named and with the paper's captions. These teach the shapes nearly as fast, but after 96 thousand pictures binding and
+# relation are still at chance: with a colour left out the relation can only be applied through shapes, which appear at lower noise than colours do.
+# That is a guess at the reason; the delay is measured.
 
 # %% mystnb={"figure": {"caption": "Training with both colours named (RTE) and with the paper's captions, which drop each colour word with probability one half; scored on canonical prompts with both colours. Bands are 95 % intervals (n = 96 a point). Micro scale, random token embeddings, one seed.", "name": "fig-captions"}}
 _ = figures.curves(compared(["rte-micro", "paper-captions"]), "arm", "metric_name")
-
-# %% [markdown]
-# ## Muon against AdamW
-#
-# The blocks' matrices are trained with Muon {cite:p}`jordan2024muon`, everything else with AdamW. At equal samples, AdamW everywhere
-# at the same rate of 0.001 (the one rate tried):
-
-# %% mystnb={"figure": {"caption": "Muon for the blocks' matrices and AdamW for the rest (RTE), against AdamW throughout; same seed, scenes and noise. Canonical prompts, bands are 95 % intervals (n = 96 a point). Micro scale, random token embeddings.", "name": "fig-optimizer"}}
-_ = figures.curves(compared(["rte-micro", "adamw"], ("color", "shape", "binding", "relation_loose")), "arm", "metric_name")
 
 # %% [markdown]
 # ## Where it ends
@@ -238,10 +232,21 @@ paper = pd.DataFrame([{"metric": m, "share": s} for m, s in PAPER.items()])
 # %% mystnb={"figure": {"caption": "Final accuracies with 95 % intervals; the scorer's ceiling on these scenes is 1. Gray dashes: the paper's RTE model at size B on its own data (264 prompts), where the ceiling is .86 to .99. Ours: micro, random token embeddings.", "name": "fig-final"}}
 _ = figures.shares(final, "metric", "model", paper, ylabel="share of pictures", mark_label="paper, size B")
 
+# %% [markdown]
+# The loose relation is what this model has left to learn. Where it fails on a bound pair, the prompt is nearly always a diagonal, and the
+# picture has one of its two directions; and where the strict relation fails, the prompt is "above", "below", "left" or "right", and the
+# objects stand on the right sides but not in line. Both are the same imprecision: along the axis the prompt fixes at "in line" or
+# at "well apart", the two objects are placed too independently of each other.
+
 # %% tags=["nbval-check-output"]
-for (model, s), table in tables.items():
+bound = pd.concat([tables["rte-micro", s] for s in SUITES]).query("binding")
+for kind, rows in bound.groupby(bound.relation.str.contains(" ").map({False: "above, below, left, right", True: "diagonals"})):
+    print(f"{kind}, bound pairs: loose relation {rows.relation_loose.mean():.2f}, strict {rows.relation_strict.mean():.2f}, n = {len(rows)}")
+
+# %% tags=["nbval-check-output"]
+for (name, s), table in tables.items():
     values = scoring.summarise(table)
-    print(f"{model}, {SUITES[s]}: " + ", ".join(f"{m} {v['value']:.2f} [{v['low']:.2f}, {v['high']:.2f}]" for m, v in values.items()) + f", n = {len(table)}")
+    print(f"{name}, {SUITES[s]}: " + ", ".join(f"{m} {v['value']:.2f} [{v['low']:.2f}, {v['high']:.2f}]" for m, v in values.items()) + f", n = {len(table)}")
 
 # %% mystnb={"figure": {"caption": "Loose relation accuracy of rte-micro by relation, with 95 % intervals, on canonical prompts and on all 22 phrases. Micro scale, random token embeddings.", "name": "fig-by-relation"}}
 by_relation = pd.DataFrame([
@@ -267,6 +272,6 @@ stored = tables["rte-micro", "phrases"]
 # %% tags=["nbval-check-output"]
 for metric in scoring.METRICS:
     low, high = scoring.wilson(fresh[metric].sum(), len(fresh), z=3.29)
-    agrees = low <= stored[metric].mean() <= high
+    agrees = low - 1e-9 <= stored[metric].mean() <= high + 1e-9  # a bound of 1 may be rounded below it
     assert agrees, f"{metric}: fresh {fresh[metric].mean():.2f} (n = {len(fresh)}), stored {stored[metric].mean():.2f}"
     print(f"{metric}: fresh pictures agree with the stored table: {agrees}")

@@ -127,7 +127,7 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
         half = (width if hue in marks else 0.8) / 2
         centre = at[order.index(getattr(mark, x))]
         axis.hlines(mark.share, centre - half, centre + half, color=INK, lw=2, label=mark_label if k == 0 else None)
-    axis.set_xticks(range(len(order)), order)
+    axis.set_xticks(range(len(order)), order, fontsize=9)
     axis.set(ylabel=ylabel, xlabel=None)
     axis.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     figure.tight_layout()
