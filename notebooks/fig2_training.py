@@ -161,8 +161,8 @@ _ = figures.curves(ratios.assign(arm=ratios.run.map(RUNS)), "arm", "what", marks
 # %% [markdown]
 # ## When the text is heard
 #
-# A network that does not read the prompt can draw two clean shapes, never the right relation. With PixArt's initialisation of the caption
-# MLP, N(0, .02), the text enters far smaller than the positions of the image tokens that it is added to:
+# A network that does not read the prompt can draw two clean shapes, but the right relation only by chance. With PixArt's initialisation of the
+# caption MLP, N(0, .02), the words are far smaller than the position vectors in the residual stream that reads them:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
