@@ -39,7 +39,8 @@ def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32) -> dic
     """Training step, sampling, scorer and renderer, in one process on all its threads."""
     bf16, process, encoder = bf16_is_fast(), RectifiedFlow(), make_encoder("rte")
     model = DiT(PRESETS[preset])
-    optimizers = make_optimizers(model, "muon", 1e-3, 0.02)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    optimizers = make_optimizers(model, "muon", 1e-3, 0.02, dtype)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     scenes = sample_scenes(batch, rng)
     image = to_signal(torch.from_numpy(render(scenes)))
@@ -60,7 +61,7 @@ def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32) -> dic
     with FlopCounterMode(display=False) as counter:
         forward_backward()
     flops = counter.get_total_flops()  # matrix products of forward and backward, attention's included
-    peak = gemm_peak(torch.bfloat16 if bf16 else torch.float32)
+    peak = gemm_peak(dtype)
     train, core = seconds(step), seconds(forward_backward)
     prompts = suite(CANONICAL)[:pictures]
     draw = seconds(lambda: sample(model.eval(), encoder, prompts, list(range(len(prompts)))), repeats=3)

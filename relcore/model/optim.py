@@ -43,9 +43,8 @@ class Muon(torch.optim.Optimizer):
                 wide = update if update.shape[0] <= update.shape[1] else update.T
                 by_shape.setdefault(tuple(wide.shape), []).append((p, wide))
             for pairs in by_shape.values():
-                for (p, _), o in zip(
-                    pairs, orthogonalise(torch.stack([w for _, w in pairs]).to(group["dtype"])), strict=True
-                ):
+                stack = torch.stack([wide for _, wide in pairs]).to(group["dtype"])
+                for (p, _), o in zip(pairs, orthogonalise(stack), strict=True):
                     p.add_(
                         o if p.shape[0] <= p.shape[1] else o.T,
                         alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5,
