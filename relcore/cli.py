@@ -13,38 +13,10 @@ from typing import Annotated
 import typer
 
 from .errors import RelcoreError
+from .options import Guidance, Json, Model, Seed, Steps, emit, metrics_table, open_model
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__,
                   context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False)  # fmt: skip
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-Seed = Annotated[int, typer.Option(help="First seed; picture k is drawn from its own seed.")]
-Model = Annotated[str, typer.Option(help="Name of a shipped model, a .safetensors file or a run's folder.")]
-Steps = Annotated[int, typer.Option(help="Sampling steps.")]
-Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
-
-
-def emit(as_json: bool, value: dict, text: str) -> None:
-    typer.echo(json.dumps(value) if as_json else text)
-
-
-def open_model(name: str):
-    """(model, header, encoder, noise process) of a checkpoint."""
-    from .data.encoders import make_encoder
-    from .model.checkpoints import load_model
-    from .model.training import TrainConfig
-
-    model, header = load_model(name)
-    recipe = TrainConfig(**header["recipe"])
-    return model, header, make_encoder(recipe.encoder), recipe.make_process()
-
-
-def metrics_table(metrics: dict) -> str:
-    """The metrics object as lines of text: value, 95 % interval, the truth's own score, n."""
-    lines = [f"{'':16}{'value':>7}  {'95 % interval':>15} {'ceiling':>8} {'n':>6}"]
-    for name, m in metrics.items():
-        lines.append(f"{name:16}{m['value']:7.3f}  [{m['low']:.3f}, {m['high']:.3f}] {m['ceiling']:8.3f} {m['n']:6d}")
-    return "\n".join(lines)
 
 
 @app.command()
