@@ -133,7 +133,8 @@ def evaluate(
     """
     from .data.prompts import CANONICAL, PHRASES, suite
     from .data.scenes import GENERATORS
-    from .model.checkpoints import find, sha256
+    from .files import sha256
+    from .model.checkpoints import find
     from .model.evaluation import evaluate as run
     from .model.evaluation import report, write_table
 

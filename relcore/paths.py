@@ -5,4 +5,5 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINTS = ROOT / "checkpoints"
 RESULTS = ROOT / "results"
+TABLES = ROOT / "tables"
 NOTEBOOKS = ROOT / "notebooks"

@@ -7,11 +7,14 @@ vector a word, so that nothing about the relation can leak from one word into an
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import RelcoreError
+from ..files import read_tensors, write_tensors
+from ..paths import TABLES
 from .prompts import ROLES, parse
 
 END = "</s>"
@@ -95,11 +98,77 @@ def pad(rows: list[tuple[Tensor, Tensor]]) -> Text:
     return Text(embeddings, mask, roles)
 
 
+class TableEncoder:
+    """A contextual encoder's vectors, from a table written by `write_table`.
+
+    The vectors are centred on the mean token of the training prompts and brought to RTE's root mean
+    square, one number for all, so that every arm starts from text of the same size: e5's differences
+    between tokens are a tenth of RTE's. The caption MLP could undo either, and no share of variance changes.
+    A prompt that the table lacks is encoded by the encoder itself, if that is installed.
+    """
+
+    max_length = MAX_LENGTH
+    size = 1.5**0.5  # root mean square of RTE: words N(0, 1), positions 1/2
+
+    def __init__(self, path: Path):
+        tensors, self.header = read_tensors(path)
+        if "prompts" not in self.header:
+            raise RelcoreError(f"'{path}' is not a table of encoded prompts: make one with relcore encode")
+        self.name, self.dim = path.stem, tensors["embeddings"].shape[1]
+        raw, lengths = tensors["embeddings"].float(), tensors["lengths"].tolist()
+        self._rows = dict(zip(self.header["prompts"], zip(
+            raw.split(lengths), tensors["roles"].long().split(lengths), strict=True), strict=True))  # fmt: skip
+        training = torch.cat([self._rows[p][0] for p in self.header["prompts"][: self.header["training"]]])
+        self.mean = training.mean(0)  # [dim]
+        self.scale = self.size / float((training - self.mean).square().mean().sqrt())
+        self._live = None
+
+    def raw(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """Embeddings [token, dim] as the encoder gives them, and roles [token], of one prompt."""
+        if prompt not in self._rows:
+            from .contextual import make_contextual
+
+            try:
+                self._live = self._live or make_contextual(self.header["encoder"], self.header["source"].get("from"))
+            except RelcoreError as error:
+                raise RelcoreError(
+                    f"prompt '{prompt}' is not in the table '{self.name}': take one of its suites (relcore encode "
+                    f"--help names them), or make its encoder work: {error}"
+                ) from error
+            self._rows[prompt] = self._live.encode_one(prompt)
+        return self._rows[prompt]
+
+    def encode(self, prompts: list[str]) -> Text:
+        """Encode prompts, padded to the longest of them. "" is the unconditional prompt."""
+        rows = [self.raw(prompt) for prompt in prompts]
+        return pad([((embedding - self.mean) * self.scale, roles) for embedding, roles in rows])
+
+
+def write_table(path: Path, encoder, training: list[str], others: list[str], progress=iter) -> dict:
+    """Encode prompts into a table for `TableEncoder`, fp16; returns its header.
+
+    training: the prompts whose mean and size set the scale. The empty prompt is always there.
+    """
+    prompts = list(dict.fromkeys([*training, *others, ""]))
+    rows = [encoder.encode_one(prompt) for prompt in progress(prompts)]
+    header = {"encoder": encoder.name, "source": encoder.source, "training": len(training), "prompts": prompts}
+    write_tensors(path, {
+        "embeddings": torch.cat([embedding for embedding, _ in rows]).half(),  # [token of any prompt, dim]
+        "roles": torch.cat([roles for _, roles in rows]).to(torch.int8),
+        "lengths": torch.tensor([len(roles) for _, roles in rows]),
+    }, header)  # fmt: skip
+    return header
+
+
 ENCODERS = {"rte": RandomTokenEncoder, "rte-nopos": lambda **kw: RandomTokenEncoder(positions=False, **kw)}
 
 
 def make_encoder(name: str):
-    """The encoder of that name, as a checkpoint's header spells it."""
-    if name not in ENCODERS:
-        raise RelcoreError(f"unknown encoder '{name}': choose from {', '.join(ENCODERS)}")
-    return ENCODERS[name]()
+    """The encoder of that name, as a checkpoint's header spells it: RTE, a shipped table, or a table's path."""
+    if name in ENCODERS:
+        return ENCODERS[name]()
+    shipped = sorted(path.stem for path in TABLES.glob("*.safetensors"))
+    if name not in shipped and not name.endswith(".safetensors"):
+        raise RelcoreError(f"unknown encoder '{name}': choose from {', '.join([*ENCODERS, *shipped])}, "
+                           "or give the path of a table made by relcore encode")  # fmt: skip
+    return TableEncoder(TABLES / f"{name}.safetensors" if name in shipped else Path(name))

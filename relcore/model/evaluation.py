@@ -12,8 +12,8 @@ from ..data.prompts import caption, parse
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS, detect, score, summarise, wilson
 from ..errors import RelcoreError
+from ..files import replacing
 from ..paths import RESULTS, ROOT
-from .checkpoints import replacing
 from .diffusion import sample
 from .dit import DiT
 

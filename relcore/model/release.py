@@ -9,6 +9,7 @@ import torch
 from ..data.encoders import make_encoder
 from ..data.prompts import CANONICAL, PHRASES, suite
 from ..errors import RelcoreError
+from ..files import sha256, write_json
 from ..paths import CHECKPOINTS, RESULTS
 from . import checkpoints
 from .evaluation import commit, evaluate, report, write_table
@@ -52,8 +53,8 @@ def release(
     )
     entry = {"preset": recipe.preset, "encoder": recipe.encoder, "seed": recipe.seed, "samples": header["samples"],
              "params": sum(w.numel() for w in weights.values()), "bytes": path.stat().st_size,
-             "sha256": checkpoints.sha256(path), "note": note, "metrics": metrics}  # fmt: skip
-    checkpoints.write_json(folder / checkpoints.MANIFEST, {**checkpoints.manifest(folder), name: entry})
+             "sha256": sha256(path), "note": note, "metrics": metrics}  # fmt: skip
+    write_json(folder / checkpoints.MANIFEST, {**checkpoints.manifest(folder), name: entry})
     command = f"relcore release {run} {name}" + (f" -n {seeds}" if seeds else "")
     for key, table in tables.items():
         write_table(results / "evaluations" / f"{name}-{key}.parquet", table,

@@ -11,7 +11,7 @@ weights, fp32), `metrics.parquet` (tidy: samples, seconds, suite, metric, value,
 import json
 import signal
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..data.prompts import CANONICAL, CAPTIONS, PHRASES, caption, compose, suite
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS
 from ..errors import RelcoreError
+from ..files import read_tensors, replacing, write_json, write_tensors
 from . import checkpoints
 from .diffusion import PROCESSES, RectifiedFlow, sample, to_signal, training_loss
 from .dit import PRESETS, DiT
@@ -88,7 +89,7 @@ class Run:
         self.config, self.folder = config, Path(folder)
         self.encoder = make_encoder(config.encoder)
         torch.manual_seed(config.seed)
-        self.model = DiT(PRESETS[config.preset]).to(self.accelerator.device)
+        self.model = DiT(replace(PRESETS[config.preset], text_dim=self.encoder.dim)).to(self.accelerator.device)
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
         self.optimizers = make_optimizers(self.model, config.optimizer, config.lr, config.muon_lr, dtype)
         self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}  # EMA
@@ -101,7 +102,7 @@ class Run:
                 f"'{self.folder}' holds a run already: add --resume to go on with it, or name another folder"
             )
         if self.accelerator.is_main_process:
-            checkpoints.write_json(self.folder / "config.json", asdict(config))
+            write_json(self.folder / "config.json", asdict(config))
 
     # --- state: model, EMA and optimiser moments as one flat dict of tensors ---------------------
 
@@ -119,10 +120,10 @@ class Run:
             return
         progress = {"step": self.step, "seconds": self.seconds, "rows": self.rows, "losses": self.losses}
         header = {"config": asdict(self.config), **progress}
-        checkpoints.write_tensors(self.folder / "state.safetensors", self._tensors(), header)
+        write_tensors(self.folder / "state.safetensors", self._tensors(), header)
 
     def _load(self, path: Path) -> None:
-        tensors, header = checkpoints.read_tensors(path)
+        tensors, header = read_tensors(path)
         if "step" not in header:
             raise RelcoreError(f"'{path}' is not the state of a training run: name another folder")
         old = {k: v for k, v in header["config"].items() if k != "samples"}
@@ -243,7 +244,7 @@ class Run:
                     )  # fmt: skip
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
-            with checkpoints.replacing(self.folder / "metrics.parquet") as path:
+            with replacing(self.folder / "metrics.parquet") as path:
                 pd.DataFrame(self.rows).to_parquet(path)
             save_frame(self.folder / "frames" / f"{seen:09d}.png", model, self.encoder, self.process)
             checkpoints.save_model(self.folder / "model.safetensors", self.average, model.config,
@@ -271,7 +272,7 @@ def save_frame(path: Path, model: DiT, encoder, process) -> None:
 
     prompts = [compose((i % 2, 1 - i % 2), (i % 3, (i + 1) % 3), CANONICAL[r][0]) for i, r in enumerate(RELATIONS)]
     images = sample(model, encoder, prompts, list(range(len(prompts))), process=process).numpy()
-    with checkpoints.replacing(path) as temporary:
+    with replacing(path) as temporary:
         cv2.imwrite(str(temporary), np.concatenate(list(images), 1)[..., ::-1])
 
 

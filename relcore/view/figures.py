@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..data.scenes import CANVAS
-from ..model.checkpoints import replacing
+from ..files import replacing
 
 INK = "#5f5f5f"  # dark enough for the light panel that the dark theme puts behind pictures, too
 METRIC_NAMES = {"color": "colour", "shape": "shape", "binding": "binding",

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from ..errors import RelcoreError
-from ..model.checkpoints import replacing
+from ..files import replacing
 from ..paths import NOTEBOOKS
 
 

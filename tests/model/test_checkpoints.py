@@ -7,18 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from relcore import files
 from relcore.errors import RelcoreError
-from relcore.model import checkpoints
-from relcore.model.checkpoints import (
-    find,
-    load_model,
-    manifest,
-    read_tensors,
-    replacing,
-    save_model,
-    sha256,
-    write_json,
-)
+from relcore.files import read_tensors, replacing, sha256, write_json
+from relcore.model.checkpoints import find, load_model, manifest, save_model
 
 HEADER = {
     "recipe": {"seed": 3, "lr": 1e-3},
@@ -183,7 +175,7 @@ def test_full_disk_leaves_the_old_file_and_no_other(shipped, tiny, monkeypatch):
             file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(RelcoreError) as error:
         save_model(shipped, tiny.state_dict(), tiny.config, HEADER)
     assert str(shipped) in str(error.value) and "No space left" in str(error.value)

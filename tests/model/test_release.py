@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from relcore.errors import RelcoreError
+from relcore.files import read_tensors, sha256, write_tensors
 from relcore.model import release, training
-from relcore.model.checkpoints import load_model, manifest, read_tensors, sha256, write_tensors
+from relcore.model.checkpoints import load_model, manifest
 from relcore.model.training import Run, TrainConfig
 
 PHRASES = {"above": ("above",)}

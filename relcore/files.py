@@ -1,0 +1,69 @@
+"""Files: every write replaces its file in one step, every read is checked, and nothing is ever unpickled."""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import RelcoreError
+
+
+@contextmanager
+def replacing(path: Path):
+    """Give a temporary path; put it in the place of `path` on success, remove it on failure.
+
+    The old file stays whole whatever happens: full disk, Ctrl-C, a failed write.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    except OSError as error:
+        raise RelcoreError(f"cannot write to '{path.parent}': {error.strerror}: choose another folder") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RelcoreError(f"could not write '{path}': {reason}: the old file is untouched; "
+                           "free some space or choose another folder") from error  # fmt: skip
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
+    """Tensors and a header of JSON values into a safetensors file."""
+    with replacing(path) as temporary:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        # One key only: safetensors writes several in random order, and equal contents must be equal files.
+        save_file(tensors, temporary, metadata={"relcore": json.dumps(header)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and header of a file written by `write_tensors`; RelcoreError on any damage."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get("relcore", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise RelcoreError(f"no such file: '{path}'") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise RelcoreError(f"'{path}' is damaged or not a safetensors file ({error}): fetch it again") from error
+    return tensors, header
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
