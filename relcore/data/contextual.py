@@ -57,10 +57,15 @@ class ContextualEncoder:
 
 
 def token_roles(prompt: str, spans: list[tuple[int, int]]) -> Tensor:
-    """Role [token] of tokens at these character spans: that of the word they overlap, else "special"."""
+    """Role [token] of tokens at these character spans: that of the word they overlap, else "special".
+
+    SentencePiece may split the space before a word off as a piece of its own ("▁", "square"): it is part of the word.
+    """
     words = parse(prompt).spans if prompt else ()
+    ends = [end + prompt[start:end].isspace() for start, end in spans]
     roles = [
-        next((role for a, b, role in words if start < b and end > a), "special") for start, end in map(tuple, spans)
+        next((role for a, b, role in words if start < b and end > a), "special")
+        for (start, _), end in zip(spans, ends, strict=True)
     ]
     return torch.tensor([ROLES.index(role) for role in roles])
 
