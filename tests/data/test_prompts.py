@@ -11,6 +11,7 @@ from relcore.data.prompts import (
     CAPTIONS,
     PHRASES,
     RELATION_SYNONYMS,
+    REWRITES,
     ROLES,
     SYNONYMS,
     TEMPLATES,
@@ -119,6 +120,17 @@ def test_the_misplaced_colour_itself_is_named():
     """A colour after its shape, not the well-placed one that follows."""
     with pytest.raises(RelcoreError, match="colour 'red' out of place"):
         parse("square red is above blue circle")
+
+
+@pytest.mark.parametrize("how", REWRITES)
+def test_a_rewrite_keeps_the_meaning_and_changes_every_prompt(how):
+    rewritten = suite(CANONICAL, how)
+    parsed = [parse(prompt) for prompt in rewritten]
+    before = [
+        p for p in map(parse, suite()) if how != "relation-synonyms" or RELATIONS[p.relation] in RELATION_SYNONYMS
+    ]
+    assert [(p.colors, p.shapes, p.relation) for p in parsed] == [(p.colors, p.shapes, p.relation) for p in before]
+    assert not set(rewritten) & set(suite(PHRASES))
 
 
 def test_unknown_template_and_captions_are_named():
