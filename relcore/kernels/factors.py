@@ -1,8 +1,13 @@
-"""Where the relation stands in the text: variance partition and effect vectors of word embeddings.
+"""Where the relation stands in the text: variance partition, effect vectors and probes of word embeddings.
 
 A word's vectors over a closed prompt suite are explained by the factors of the prompt (its own colour
 and shape, the relation, the other shape) in an additive linear model, as in the paper's analysis of T5.
 Vectors are [prompt, d], taken by `word_vectors`; factors are a table of categories, one row a prompt.
+
+Two traps. A linear probe finds the relation in any contextual encoder, untrained ones included, so what
+counts is how much of the variance it is and whether its code carries over to another shape word. And
+phrases differ in length, which moves the second object's words: where positions are added to the
+words, an untrained encoder "knows" much of the relation by length alone. `fusion` reports both.
 """
 
 import numpy as np
@@ -11,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ..data.encoders import Text
-from ..data.prompts import ROLES, parse
+from ..data.prompts import CANONICAL, PHRASES, ROLES, parse, suite
 from ..data.scenes import RELATIONS
+from ..data.scoring import wilson
 from ..errors import RelcoreError
 
 
@@ -29,9 +35,10 @@ def word_vectors(text: Text, role: str, mlp=None) -> Tensor:
 
 
 def factor_table(prompts: list[str], text: Text) -> pd.DataFrame:
-    """The factors of each prompt: relation, phrase, shape1, shape2, object1, object2 ("red square") and length.
+    """The factors of each prompt: relation, phrase, shape1, shape2, object1, object2 ("red square"), length, pair.
 
     length: tokens of the relation phrase, which decide where the second object's words stand.
+    pair: above or below, left or right, upper, lower: relations whose canonical phrases are equally long.
     """
     told = {"phrase": ["relation"], "shape1": ["shape1"], "shape2": ["shape2"],
             "object1": ["color1", "shape1"], "object2": ["color2", "shape2"]}  # fmt: skip
@@ -42,7 +49,8 @@ def factor_table(prompts: list[str], text: Text) -> pd.DataFrame:
     }
     relation = pd.Categorical([RELATIONS[p.relation] for p in parsed], RELATIONS)
     length = (text.roles == ROLES.index("relation")).sum(1).numpy()
-    return pd.DataFrame({"relation": relation, **columns, "length": length}).astype("category")
+    pair = [p.relation // 2 for p in parsed]
+    return pd.DataFrame({"relation": relation, **columns, "length": length, "pair": pair}).astype("category")
 
 
 def _indicators(column: pd.Series) -> np.ndarray:
@@ -64,3 +72,98 @@ def effects(vectors: Tensor, factors: pd.DataFrame) -> dict[str, Tensor]:
     solved = np.linalg.lstsq(np.hstack([np.ones((len(centred), 1)), *designs.values()]), centred)[0][1:]
     parts = np.split(solved, np.cumsum([design.shape[1] for design in designs.values()])[:-1])
     return {name: torch.from_numpy(part - part.mean(0)).float() for name, part in zip(designs, parts, strict=True)}
+
+
+def explained(vectors: Tensor, factors: pd.DataFrame) -> float:
+    """R^2 of the additive model: the share of the vectors' variance that these factors explain together."""
+    centred = (vectors - vectors.mean(0)).double().numpy()
+    return _share(_basis(factors), centred)
+
+
+def _basis(factors: pd.DataFrame) -> np.ndarray:
+    """Orthonormal basis [prompt, rank] of what the factors can explain beyond the mean."""
+    if not len(factors.columns):
+        return np.empty((len(factors), 0))
+    design = np.hstack([_indicators(column) for _, column in factors.items()])
+    left, size, _ = np.linalg.svd(design - design.mean(0), full_matrices=False)
+    return left[:, size > 1e-9 * size[0]]
+
+
+def _share(basis: np.ndarray, centred: np.ndarray) -> float:
+    return float(np.square(basis.T @ centred).sum() / np.square(centred).sum())
+
+
+def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int = 200, seed: int = 0) -> pd.DataFrame:
+    """How much of the vectors' variance each factor explains: one row a factor, and one for all of them.
+
+    marginal: R^2 of the factor alone; partial: R^2 of all factors less that of the others (paper, T5 analysis);
+    p: share of random relabellings of this factor whose partial R^2 is as large, at least 1 / (permutations + 1).
+    """
+    rng, centred = np.random.default_rng(seed), (vectors - vectors.mean(0)).double().numpy()
+    total, rows = _share(_basis(factors), centred), []
+    for name in factors:
+        others = factors.drop(columns=name)
+        rest = _share(_basis(others), centred)
+        shuffled = [
+            _share(_basis(others.assign(**{name: rng.permutation(factors[name].cat.codes)})), centred) - rest
+            for _ in range(permutations)
+        ]
+        as_large = sum(value >= total - rest - 1e-12 for value in shuffled)
+        rows.append({"factor": name, "marginal": _share(_basis(factors[[name]]), centred), "partial": total - rest,
+                     "p": (1 + as_large) / (1 + permutations)})  # fmt: skip
+    return pd.DataFrame([*rows, {"factor": "all", "marginal": total, "partial": total, "p": np.nan}])
+
+
+def probe_new_shape(vectors: Tensor, factors: pd.DataFrame, shape: str) -> tuple[float, int]:
+    """Share of relations that a linear probe reads right at a shape word it was not trained on, and of how many.
+
+    shape: the column with the word's own shape. Logistic regression on standardised vectors; chance is one in
+    eight, and knowing the phrase's length alone gives three or four in eight.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y, hits = vectors.double().numpy(), factors.relation.astype(str).to_numpy(), 0
+    for held_out in factors[shape].cat.categories:
+        test = (factors[shape] == held_out).to_numpy()
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x[~test], y[~test])
+        hits += int((probe.predict(x[test]) == y[test]).sum())
+    return hits / len(x), len(x)
+
+
+# The factors of each word's vector: its own identity, the relation, and the other object's shape.
+FACTORS = {"shape1": ["object1", "relation", "shape2"], "shape2": ["object2", "relation", "shape1"],
+           "relation": ["relation", "object1", "object2"]}  # fmt: skip
+
+
+def fusion(encoder, mlp=None) -> pd.DataFrame:
+    """How fused is the relation into the words? Tidy: token, measure, value, low, high, p, n.
+
+    Over the 264 prompts with every phrase: total R^2 and the partial R^2 of "own object", "relation", "other shape".
+    Over the 96 canonical ones: "relation at equal length", the relation's share beyond that of its `pair`; and
+    "relation, new shape", the probe's. mlp: a model's `caption_mlp`, to look behind it.
+    """
+    rows = []
+    for token, names in FACTORS.items():
+        own = {"shape1": "object1", "shape2": "object2"}.get(token)
+        labels = {own: "own object", "relation": "relation", "all": "all"}
+        prompts = suite(PHRASES)
+        text = encoder.encode(prompts)
+        vectors, factors = word_vectors(text, token, mlp), factor_table(prompts, text)
+        for row in variance_partition(vectors, factors[names]).itertuples():
+            label = labels.get(row.factor, "other shape" if own else row.factor)
+            rows.append({"token": token, "measure": label, "value": row.partial, "p": row.p, "n": len(prompts)})
+            if row.factor == "relation":
+                rows.append({"token": token, "measure": "relation, marginal", "value": row.marginal, "n": len(prompts)})
+        prompts = suite(CANONICAL)
+        text = encoder.encode(prompts)
+        vectors, factors = word_vectors(text, token, mlp), factor_table(prompts, text)
+        beyond = explained(vectors, factors[["pair", "relation"]]) - explained(vectors, factors[["pair"]])
+        rows.append({"token": token, "measure": "relation at equal length", "value": beyond, "n": len(prompts)})
+        if own:
+            share, n = probe_new_shape(vectors, factors, token)
+            low, high = wilson(share * n, n)
+            rows.append({"token": token, "measure": "relation, new shape", "value": share,
+                         "low": low, "high": high, "n": n})  # fmt: skip
+    return pd.DataFrame(rows, columns=["token", "measure", "value", "low", "high", "p", "n"])
