@@ -20,10 +20,10 @@ def open_model(name: str):
     """(model, header, encoder, noise process) of a checkpoint."""
     from .data.encoders import make_encoder
     from .model.checkpoints import load_model
-    from .model.training import TrainConfig
+    from .model.training import recipe_of
 
     model, header = load_model(name)
-    recipe = TrainConfig(**header["recipe"])
+    recipe = recipe_of(header)
     return model, header, make_encoder(recipe.encoder), recipe.make_process()
 
 

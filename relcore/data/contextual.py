@@ -42,7 +42,9 @@ class ContextualEncoder:
     """
 
     def __init__(self, name: str, model, tokenize, source: dict):
-        self.name, self.model, self.tokenize, self.source = name, model.eval().requires_grad_(False), tokenize, source
+        self.name, self.tokenize, self.source = name, tokenize, source
+        # fp32 throughout, whatever the weights are kept in: T5 overflows in fp16.
+        self.model = model.float().eval().requires_grad_(False)
 
     def encode_one(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Embeddings [token, dim] and roles [token] of one prompt.
@@ -115,23 +117,25 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
 
     # Any exception: a damaged file or a folder of another kind raises whatever its reader happens to trip over.
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
         # From a folder without a tokenizer transformers makes an empty one.
         usable = tokenizer.is_fast and tokenizer.unk_token_id not in tokenizer(PROBE)["input_ids"]
     except Exception as error:
-        raise RelcoreError(f"'{source}' has no tokenizer that can be read ({first_line(error)}): "
-                           "give a folder with tokenizer.json, or a hub id") from error  # fmt: skip
+        raise RelcoreError(f"'{source}' has no tokenizer that can be read ({first_line(error)}): give a folder or hub "
+                           "id with tokenizer.json; one with spiece.model alone needs pip install sentencepiece "
+                           "protobuf") from error  # fmt: skip
     if not usable:
         raise RelcoreError(f"'{source}' has no tokenizer with the words of '{PROBE}' and their character offsets: "
-                           "give a folder with tokenizer.json, or a hub id")  # fmt: skip
+                           "give a folder or hub id with tokenizer.json")  # fmt: skip
     try:
         load = getattr(transformers, architecture).from_pretrained
-        model, info = load(source, use_safetensors=True, output_loading_info=True)
+        model, info = load(source, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
     except Exception as error:
-        raise RelcoreError(f"'{source}' has no weights that can be read ({first_line(error)}): only safetensors are "
-                           "loaded, as pickled weights (.bin) can run code; convert them first") from error  # fmt: skip
+        raise RelcoreError(f"'{source}' has no weights that can be read ({first_line(error)}): only safetensors of "
+                           f"{architecture} are loaded: convert pickled weights (.bin), which can run code; take hf "
+                           "for an encoder of another kind") from error  # fmt: skip
     if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
-        raise RelcoreError(f"the weights of '{source}' lack {len(missing)} tensors of a {architecture}, first "
+        raise RelcoreError(f"the weights of '{source}' lack {len(missing)} tensors of {architecture}, first "
                            f"'{missing[0]}': is it another kind of model?")  # fmt: skip
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
@@ -179,7 +183,9 @@ def _unigram(pieces: list[tuple[str, float]], unknown: int):
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.Unigram(pieces, unknown))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" +"), " ")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Strip(), normalizers.Replace(Regex(r"\s+"), " ")]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     return tokenizer
 

@@ -114,14 +114,19 @@ class TableEncoder:
         tensors, self.header = read_tensors(path)
         if "prompts" not in self.header:
             raise RelcoreError(f"'{path}' is not a table of encoded prompts: make one with relcore encode")
-        self.name, self.dim = path.stem, tensors["embeddings"].shape[1]
-        raw, lengths = tensors["embeddings"].float(), tensors["lengths"].tolist()
-        self._rows = dict(zip(self.header["prompts"], zip(
-            raw.split(lengths), tensors["roles"].long().split(lengths), strict=True), strict=True))  # fmt: skip
-        training = torch.cat([self._rows[p][0] for p in self.header["prompts"][: self.header["training"]]])
+        try:
+            raw, lengths = tensors["embeddings"].float(), tensors["lengths"].tolist()
+            self._rows = dict(zip(self.header["prompts"], zip(
+                raw.split(lengths), tensors["roles"].long().split(lengths), strict=True), strict=True))  # fmt: skip
+            training = torch.cat([self._rows[p][0] for p in self.header["prompts"][: self.header["training"]]])
+            if not raw.isfinite().all():
+                raise ValueError("some vectors are not numbers")
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RelcoreError(f"the table '{path}' is damaged ({error}): fetch it again or make it anew with "
+                               "relcore encode") from error  # fmt: skip
+        self.name, self.dim, self._live = path.stem, raw.shape[1], None
         self.mean = training.mean(0)  # [dim]
         self.scale = self.size / float((training - self.mean).square().mean().sqrt())
-        self._live = None
 
     def raw(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Embeddings [token, dim] as the encoder gives them, and roles [token], of one prompt."""
@@ -151,7 +156,7 @@ def write_table(path: Path, encoder, training: list[str], others: list[str], pro
     """
     prompts = list(dict.fromkeys([*training, *others, ""]))
     rows = [encoder.encode_one(prompt) for prompt in progress(prompts)]
-    header = {"encoder": encoder.name, "source": encoder.source, "training": len(training), "prompts": prompts}
+    header = {"encoder": encoder.name, "source": encoder.source, "training": len(set(training)), "prompts": prompts}
     write_tensors(path, {
         "embeddings": torch.cat([embedding for embedding, _ in rows]).half(),  # [token of any prompt, dim]
         "roles": torch.cat([roles for _, roles in rows]).to(torch.int8),

@@ -23,12 +23,12 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t [batch, rgb, y, x], t [bat
 class RectifiedFlow:
     """x_t = t x + (1 - t) noise, predicting x (Liu et al. 2022; Li & He 2025 for x-prediction).
 
-    Training times are logit-normal, logit t ~ N(mean, std). The default spends 37 % of the samples below
-    t = .1, where a picture's layout is decided; the usual N(-0.4, 1) spends 4 % there.
+    Training times are logit-normal, logit t ~ N(mean, std). The default spends 53 % of the samples between
+    t = .05 and .2, where a picture's layout is decided; the usual N(-0.4, 1) spends 16 % there.
     """
 
-    mean: float = -1.8
-    std: float = 1.2
+    mean: float = -1.6
+    std: float = 0.9
     shift: float = 5.0  # sampling times u / (u + shift (1 - u)): dense near the noise
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,9 @@ from relcore.errors import RelcoreError
 from relcore.files import read_tensors
 from relcore.model import training
 from relcore.model.checkpoints import load_model
-from relcore.model.training import Run, TrainConfig, evaluation_suites
+from relcore.model.training import Run, TrainConfig, evaluation_suites, recipe_of
 
-QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2, layout=24)  # 6 steps
+QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
 PROMPTS = {"canonical": ["red square is above blue circle", "blue circle is below red square"]}
 
 
@@ -80,18 +80,19 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path):
     assert not torch.equal(a["model.unembed.weight"], c["model.unembed.weight"])
 
 
-def test_noise_levels_fall_once_the_layout_is_learned(tmp_path, monkeypatch):
-    """logit t of the times trained on: mean -1.8 for the first 24 samples, then -0.8."""
-    seen, config = [], replace(QUICK, batch=24, samples=48)
-    original = Run.batch
+def test_times_follow_the_noise_levels_of_the_recipe(tmp_path):
+    """logit t ~ N(noise_mean, noise_std); the times are stratified, so 256 of them show it well."""
+    for mean, std in ((-1.6, 0.9), (-0.4, 1.0)):
+        config = replace(QUICK, batch=256, noise_mean=mean, noise_std=std)
+        levels = torch.logit(Run(config, tmp_path / str(mean)).batch()[2])
+        assert levels.mean().item() == pytest.approx(mean, abs=0.02)
+        assert levels.std().item() == pytest.approx(std, abs=0.05)
 
-    def watching(self):
-        seen.append(torch.logit(original(self)[2]).mean().item())
-        return original(self)
 
-    monkeypatch.setattr(Run, "batch", watching)
-    train(config, tmp_path / "run")
-    assert seen == pytest.approx([-1.8, -0.8], abs=0.2)
+def test_a_recipe_of_another_version_is_read_as_far_as_it_is_known():
+    assert recipe_of({"recipe": {"seed": 3, "noise_mean": -0.4, "forgotten": 1}}) == TrainConfig(
+        seed=3, noise_mean=-0.4
+    )
 
 
 def test_signal_handlers_are_given_back(tmp_path):
