@@ -13,10 +13,9 @@ from .data.encoders import make_encoder
 from .data.prompts import CANONICAL, caption, suite
 from .data.scenes import render, sample_scenes
 from .data.scoring import detect
-from .model.diffusion import RectifiedFlow, sample, to_signal, training_loss
+from .model.diffusion import RectifiedFlow, fast_precision, sample, to_signal, training_loss
 from .model.dit import PRESETS, DiT
 from .model.optim import make_optimizers
-from .model.training import bf16_is_fast
 
 
 def seconds(work: Callable[[], object], repeats: int = 7) -> float:
@@ -37,7 +36,7 @@ def gemm_peak(dtype: torch.dtype, n: int = 1536) -> float:
 
 def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32) -> dict:
     """Training step, sampling, scorer and renderer, in one process on all its threads."""
-    bf16, process, encoder = bf16_is_fast(), RectifiedFlow(), make_encoder("rte")
+    bf16, process, encoder = fast_precision() == "bf16", RectifiedFlow(), make_encoder("rte")
     model = DiT(PRESETS[preset])
     dtype = torch.bfloat16 if bf16 else torch.float32
     optimizers = make_optimizers(model, "muon", 1e-3, 0.02, dtype)

@@ -25,15 +25,17 @@ def models(as_json: Json = False) -> None:
 
     Example: relcore models --json
     """
+    from .data.scoring import METRICS
     from .model.checkpoints import manifest
 
     entries = [{"name": name, **entry} for name, entry in manifest().items()]
-    lines = [f"{'name':24}{'size':8}{'encoder':12}{'params':>8}  color shape  bind  strict loose  (n, prompts)"]
+    titles = "".join(f"{m.replace('relation_', ''):17}" for m in METRICS)
+    lines = [f"{'name':20}{'size':7}{'encoder':11}{'params':>7}  {titles}n (canonical prompts; 95 % intervals)"]
     for e in entries:
         m = e["metrics"]["canonical"]
-        scores = "  ".join(f"{v['value']:.3f}" for v in m.values())
-        size = f"{e['params'] / 1e6:7.1f}M"
-        lines.append(f"{e['name']:24}{e['preset']:8}{e['encoder']:12}{size}  {scores}  ({m['color']['n']}, canonical)")
+        scores = "".join(f"{v['value']:.2f} ({v['low']:.2f}-{v['high']:.2f}) " for v in m.values())
+        size = f"{e['params'] / 1e6:6.1f}M"
+        lines.append(f"{e['name']:20}{e['preset']:7}{e['encoder']:11}{size}  {scores}{m['color']['n']}")
     emit(
         as_json,
         {"models": [{**e, "metrics": e["metrics"]["canonical"], "suites": e["metrics"]} for e in entries]},

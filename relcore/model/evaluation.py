@@ -1,6 +1,7 @@
 """Evaluation: sample pictures for a prompt suite, score each, summarise with intervals."""
 
 import functools
+import json
 import subprocess
 from pathlib import Path
 
@@ -67,14 +68,51 @@ def report(rows: pd.DataFrame, generator: str = "separated", size: int = 64) -> 
 
 
 def training_curve(name: str, results: Path = RESULTS) -> pd.DataFrame:
-    """A shipped run's metrics table (samples, seconds, suite, metric, value, n) with 95 % intervals."""
-    path = results / "training" / name / "metrics.parquet"
+    """A shipped run's metrics table (samples, seconds, suite, metric, value, n) with 95 % intervals.
+
+    Columns run, encoder, preset and seed say which run it is.
+    """
+    folder = results / "training" / name
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_parquet(folder / "metrics.parquet")
+        recipe = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise RelcoreError(f"cannot read the training curve '{path}' ({error}): restore it from git") from error
+        raise RelcoreError(f"cannot read the training curve '{folder}' ({error}): restore it from git") from error
     table["low"], table["high"] = zip(*map(wilson, table.value * table.n, table.n), strict=True)
-    return table.assign(run=name)
+    return table.assign(run=name, **{key: recipe[key] for key in ("encoder", "preset", "seed")})
+
+
+def over_seeds(curves: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Curves of several seeds as one: the mean, with the seeds' lowest and highest value as low and high.
+
+    by: the columns that tell the arms apart. A single seed keeps its 95 % interval. Rows: by, suite, metric, samples
+    (as far as every seed of the arm goes), value, low, high, seeds.
+    """
+    keys = [*by, "suite", "metric", "samples"]
+    seeds = curves.groupby(by, observed=True).run.nunique().rename("all_seeds")
+    several = curves.groupby(keys, observed=True, as_index=False).agg(
+        value=("value", "mean"), least=("value", "min"), most=("value", "max"),
+        low=("low", "first"), high=("high", "first"), seeds=("run", "nunique"),
+    )  # fmt: skip
+    several = several.merge(seeds, on=by).query("seeds == all_seeds")
+    single = several.seeds == 1
+    bounds = {"low": several.low.where(single, several.least), "high": several.high.where(single, several.most)}
+    return several.assign(**bounds)[[*keys, "value", "low", "high", "seeds"]]
+
+
+def reached(curves: pd.DataFrame, levels: tuple[float, ...] = (0.5, 0.95)) -> pd.DataFrame:
+    """Samples and minutes at which each run's accuracies first reach a level; NaN if they never do.
+
+    One row a run, suite, metric and level. Minutes are those of the machine that trained it, evaluations left out.
+    """
+    rows = []
+    for (run, suite, metric), curve in curves[curves.metric.isin(METRICS)].groupby(["run", "suite", "metric"]):
+        for level in levels:
+            there = curve[curve.value >= level].sort_values("samples").head(1)
+            samples, seconds = there[["samples", "seconds"]].iloc[0] if len(there) else (np.nan, np.nan)
+            rows.append({"run": run, "suite": suite, "metric": metric, "level": level,
+                         "samples": samples, "minutes": seconds / 60})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def commit() -> str:

@@ -12,6 +12,7 @@ from ..errors import RelcoreError
 from ..files import sha256, write_json
 from ..paths import CHECKPOINTS, RESULTS
 from . import checkpoints
+from .diffusion import fast_precision
 from .evaluation import commit, evaluate, report, write_table
 from .training import TrainConfig, recipe_from
 
@@ -34,9 +35,17 @@ def release(
     model, header = checkpoints.load_model(str(run / "model.safetensors"))
     weights = {key: value.bfloat16() for key, value in model.state_dict().items()}
     model.load_state_dict(weights)
-    encoder, process = make_encoder(recipe.encoder), recipe.make_process()
+    encoder, process, precision = make_encoder(recipe.encoder), recipe.make_process(), fast_precision()
     tables = {
-        key: evaluate(model, encoder, suite(phrases), range(seeds or n), process=process, progress=f"{name} {key}")
+        key: evaluate(
+            model,
+            encoder,
+            suite(phrases),
+            range(seeds or n),
+            process=process,
+            precision=precision,
+            progress=f"{name} {key}",
+        )  # fmt: skip
         for key, (phrases, n) in SUITES.items()
     }
     metrics = {key: report(table, size=model.config.image_size)["metrics"] for key, table in tables.items()}
@@ -44,6 +53,7 @@ def release(
         "commit": commit(),
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "evaluated_in": precision,
         "samples": header["samples"],
         "note": note,
     }

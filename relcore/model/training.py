@@ -27,7 +27,7 @@ from ..data.scoring import METRICS
 from ..errors import RelcoreError
 from ..files import read_tensors, replacing, write_json, write_tensors
 from . import checkpoints
-from .diffusion import PROCESSES, RectifiedFlow, sample, to_signal, training_loss
+from .diffusion import PROCESSES, RectifiedFlow, fast_precision, sample, to_signal, training_loss
 from .dit import PRESETS, DiT
 from .evaluation import evaluate
 from .optim import ema_update, make_optimizers
@@ -80,7 +80,7 @@ class Run:
 
     def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, accelerator: Accelerator | None = None):
         check(config)
-        self.accelerator = accelerator or Accelerator(mixed_precision="bf16" if bf16_is_fast() else "no")
+        self.accelerator = accelerator or Accelerator(mixed_precision="bf16" if fast_precision() == "bf16" else "no")
         if config.batch % self.accelerator.num_processes:
             raise RelcoreError(f"batch {config.batch} is no multiple of the {self.accelerator.num_processes} processes")
         self.config, self.folder = config, Path(folder)
@@ -230,14 +230,13 @@ class Run:
             self._note(seen, "train", "loss", loss, 0)  # no share of pictures: no n
             for name, prompts in evaluation_suites(self.config.captions).items():
                 label = f"evaluate {name}" if self.progress else None
-                with accelerator.autocast():  # twice as fast as fp32; the final scores are taken in fp32
-                    table = evaluate(model, self.encoder, prompts, [0], progress=label, process=self.process)
+                table = evaluate(model, self.encoder, prompts, [0], progress=label,
+                                 process=self.process, precision=fast_precision())  # fmt: skip
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
             with replacing(self.folder / "metrics.parquet") as path:
                 pd.DataFrame(self.rows).to_parquet(path)
-            with accelerator.autocast():
-                save_frame(self.folder / "frames" / f"{seen:09d}.png", model, self.encoder, self.process)
+            save_frame(self.folder / "frames" / f"{seen:09d}.png", model, self.encoder, self.process)
             checkpoints.save_model(self.folder / "model.safetensors", self.average, model.config,
                                    {"recipe": asdict(self.config), "samples": seen}, torch.float32)  # fmt: skip
             self.save()
@@ -262,7 +261,9 @@ def save_frame(path: Path, model: DiT, encoder, process) -> None:
     import cv2
 
     prompts = [compose((i % 2, 1 - i % 2), (i % 3, (i + 1) % 3), CANONICAL[r][0]) for i, r in enumerate(RELATIONS)]
-    images = sample(model, encoder, prompts, list(range(len(prompts))), process=process).numpy()
+    images = sample(
+        model, encoder, prompts, list(range(len(prompts))), process=process, precision=fast_precision()
+    ).numpy()
     with replacing(path) as temporary:
         cv2.imwrite(str(temporary), np.concatenate(list(images), 1)[..., ::-1])
 
@@ -295,10 +296,3 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
         except ValueError as error:
             raise RelcoreError(f"'{setting}': {key} must be of type {kinds[key].__name__}") from error
     return TrainConfig(**{**base, **values})
-
-
-def bf16_is_fast() -> bool:
-    """bf16 autocast pays on GPUs and on CPUs with bf16 units; elsewhere it is a hundred times slower."""
-    if torch.cuda.is_available():
-        return True
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
