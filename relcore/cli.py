@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .errors import RelcoreError
-from .options import Guidance, Json, Model, Seed, Steps, emit, metrics_table, open_model
+from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, emit, metrics_table, open_model
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__,
                   context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False)  # fmt: skip
@@ -83,7 +83,7 @@ def sample(
     model: Model = "rte-micro",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 4,
     out: Annotated[Path, typer.Option(help="FILE.png: a labelled grid; else a folder of PNGs.")] = Path("picture.png"),
-    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 2.0,
+    seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -100,7 +100,7 @@ def sample(
     network, _, encoder, process = open_model(model)
     jobs = [(p, seed + k) for p in parsed for k in range(number)]
     pictures = draw(network, encoder, [p.text for p, _ in jobs], [s for _, s in jobs], process=process,
-                    sampler=sampler, steps=steps, guidance=guidance).numpy()  # fmt: skip
+                    sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until).numpy()  # fmt: skip
     images = []
     for (prompt, s), picture in zip(jobs, pictures, strict=True):
         objects = detect(picture)
@@ -125,7 +125,7 @@ def evaluate(
     generator: Annotated[str, typer.Option(help="Whose ceiling to show: separated or paper.")] = "separated",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Also write one row a picture to this parquet file.")] = None,
-    seed: Seed = 0, steps: Steps = 14, guidance: Guidance = 2.0,
+    seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -147,7 +147,7 @@ def evaluate(
     prompts = suite(CANONICAL if phrases == "canonical" else PHRASES, template)
     network, header, encoder, process = open_model(model)
     rows = run(network, encoder, prompts, range(seed, seed + number), process=process, sampler=sampler,
-               steps=steps, guidance=guidance, progress=f"evaluate {model}")  # fmt: skip
+               steps=steps, guidance=guidance, guided_until=guided_until, progress=f"evaluate {model}")  # fmt: skip
     summary = report(rows, generator, network.config.image_size)
     if out:
         write_table(out, rows, command=" ".join(["relcore", *sys.argv[1:]]),

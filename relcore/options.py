@@ -10,6 +10,7 @@ Seed = Annotated[int, typer.Option(help="First seed; picture k is drawn from its
 Model = Annotated[str, typer.Option(help="Name of a shipped model, a .safetensors file or a run's folder.")]
 Steps = Annotated[int, typer.Option(help="Sampling steps.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
+GuidedUntil = Annotated[float, typer.Option(help="Share of signal at which guidance stops; 1 is never.")]
 
 
 def emit(as_json: bool, value: dict, text: str) -> None:

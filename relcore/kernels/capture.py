@@ -10,7 +10,8 @@ Names (shapes; `b` picture, `h` head, `i` image token, `s` source token, `d` wid
     blocks.L.{attn,cross_attn}.result                                   [b, h, i, d]
 
 `result` is what each head writes; summed over heads plus the output bias it is the layer's output.
-With guidance the first half of `b` is the conditional pass and the second the unconditional one.
+In a guided step the first half of `b` is the conditional pass and the second the unconditional one; in the
+steps after guidance has stopped there is only the conditional pass.
 """
 
 from collections.abc import Callable, Iterable

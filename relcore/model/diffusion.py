@@ -97,25 +97,27 @@ def initial_noise(seeds: list[int], size: int) -> Tensor:
     ])  # fmt: skip
 
 
-def guided(model: DiT, process, text: Text, empty: Text, guidance: float) -> Denoiser:
+def guided(model: DiT, process, text: Text, empty: Text, guidance: float, until: float = 1.0) -> Denoiser:
     """Denoiser with classifier-free guidance (Ho & Salimans 2022): u + guidance (c - u).
 
-    text: one row a picture; empty: the encoded empty prompt, one row. The text is read once; the
-    conditional and the unconditional pass of a step run as one batch, conditional rows first.
+    until: guidance stops when the share of signal, alpha / (alpha + sigma), reaches this (Kynkaanniemi et al. 2024):
+    the conditional pass alone runs from there on. text: one row a picture; empty: the encoded empty prompt, one row.
+    The text is read once; the two passes of a guided step run as one batch, conditional rows first.
     """
     n = len(text.mask)
-    if guidance == 1:
-        state = model.read_text(text)
-        return lambda x, t: process.clean(model(x, t, state).to(x.dtype), x, t)
     wide = torch.zeros_like(text.embeddings)  # the empty prompt, padded to the prompts' length
     wide[:, : empty.embeddings.shape[1]] = empty.embeddings
     blank = torch.zeros_like(text.mask)
     blank[:, : empty.mask.shape[1]] = empty.mask
-    state = model.read_text(Text(torch.cat([text.embeddings, wide]), torch.cat([text.mask, blank]), text.roles))
+    both = model.read_text(Text(torch.cat([text.embeddings, wide]), torch.cat([text.mask, blank]), text.roles))
+    alone = both[:n]
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = process.alpha_sigma(t[:1])
+        if guidance == 1 or alpha >= until * (alpha + sigma):
+            return process.clean(model(x, t, alone).to(x.dtype), x, t)
         twice_x, twice_t = torch.cat([x, x]), torch.cat([t, t])
-        c, u = process.clean(model(twice_x, twice_t, state).to(x.dtype), twice_x, twice_t).split(n)
+        c, u = process.clean(model(twice_x, twice_t, both).to(x.dtype), twice_x, twice_t).split(n)
         return u + guidance * (c - u)
 
     return denoise
@@ -179,14 +181,15 @@ SAMPLERS = {"euler": sample_euler, "heun": sample_heun, "dpm": sample_dpm}
 
 @torch.no_grad()
 def sample(model: DiT, encoder, prompts: list[str], seeds: list[int], *, process=None,
-           sampler: str = "dpm", steps: int = 14, guidance: float = 2.0, batch: int = 64,
-           precision: str = "fp32", callback=None) -> Tensor:  # fmt: skip
+           sampler: str = "dpm", steps: int = 18, guidance: float = 4.0, guided_until: float = 0.2,
+           batch: int = 64, precision: str = "fp32", callback=None) -> Tensor:  # fmt: skip
     """Draw one picture per (prompt, seed): uint8 [picture, y, x, rgb].
 
     Deterministic: a picture depends on its own prompt and seed; the size of the batch only decides
-    how many are computed at once. precision: "fp32", or "bf16" for the network's matrix products, twice as
-    fast where `fast_precision` says so: one pixel in twenty then differs, by a level or two.
-    callback: see the samplers; called batch after batch.
+    how many are computed at once. guided_until: see `guided`; strong guidance while the layout is decided and
+    none after it gives better relations and cleaner shapes than weak guidance throughout.
+    precision: "fp32", or "bf16" for the network's matrix products, twice as fast where `fast_precision`
+    says so: one pixel in twenty then differs, by a level or two. callback: see the samplers; called batch after batch.
     """
     if len(prompts) != len(seeds):
         raise RelcoreError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
@@ -203,7 +206,7 @@ def sample(model: DiT, encoder, prompts: list[str], seeds: list[int], *, process
         text = encoder.encode(prompts[rows]).to(device)
         x = initial_noise(seeds[rows], model.config.image_size).to(device)
         with half:
-            denoise = guided(model, process, text, empty, guidance)
+            denoise = guided(model, process, text, empty, guidance, guided_until)
             out.append(to_pixels(SAMPLERS[sampler](denoise, process, x, times, callback)))
     return torch.cat(out)
 

@@ -184,6 +184,16 @@ def test_guidance_moves_away_from_the_empty_prompt(tiny):
         )
 
 
+@pytest.mark.parametrize("process", [RectifiedFlow(), IDDPM()], ids=["flow", "iddpm"])
+def test_guidance_stops_at_its_share_of_signal(tiny, process):
+    text, empty, x = ENCODER.encode(PROMPTS), ENCODER.encode([""]), initial_noise([0, 1, 2], 64)
+    strong, none = (guided(tiny, process, text, empty, *how) for how in ((4.0, 0.2), (1.0,)))
+    for t in process.sampling_times(18)[:-1].tolist():
+        times = torch.full((3,), t)
+        alpha, sigma = process.alpha_sigma(times[:1])
+        assert torch.equal(strong(x, times), none(x, times)) == bool(alpha / (alpha + sigma) >= 0.2)
+
+
 # --- sampling --------------------------------------------------------------------------------------
 
 
