@@ -5,7 +5,7 @@ of its polygon. Every picture is brought to the canvas of 128 x 128 first, so th
 verdict whatever its size, and all lengths below are canvas units.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ class Detection:
     """An object found in a picture. color, shape: index or -1 if it is neither; x, y: box centre.
 
     bounds: (x, y, width, height) of the bounding box, in canvas units.
+    contour: int [corner, 1, 2], the outermost pixels' (x, y) on the canvas; `mask` fills it.
     """
 
     color: int
@@ -36,6 +37,7 @@ class Detection:
     x: float
     y: float
     bounds: tuple[int, int, int, int]
+    contour: np.ndarray = field(repr=False, compare=False)
 
 
 def detect(image: np.ndarray) -> list[Detection]:
@@ -59,7 +61,7 @@ def detect(image: np.ndarray) -> list[Detection]:
                 continue
             shape = _shape(contour, width, height)
             color = _color(image[y : y + height, x : x + width], inside)
-            found.append(Detection(color, shape, x + width / 2, y + height / 2, (x, y, width, height)))
+            found.append(Detection(color, shape, x + width / 2, y + height / 2, (x, y, width, height), contour))
     return found
 
 
@@ -84,6 +86,24 @@ def describe(objects: list[Detection]) -> list[str]:
     return [f"{(*COLORS, '?')[o.color]} {(*SHAPES, '?')[o.shape]}" for o in objects]
 
 
+def mask(found: Detection) -> np.ndarray:
+    """Which canvas units the object covers, holes included: bool [y, x], 128 x 128."""
+    filled = np.zeros((CANVAS, CANVAS), np.uint8)
+    cv2.drawContours(filled, [found.contour], -1, 1, cv2.FILLED)
+    return filled.view(bool)
+
+
+def bound_pair(objects: list[Detection], prompt: Prompt) -> tuple[Detection, Detection] | None:
+    """The prompt's first and second object; None unless exactly one is found of each pair of colour and shape.
+
+    A colour the prompt does not name is free.
+    """
+    pairs = zip(prompt.colors, prompt.shapes, strict=True)
+    matches = [[o for o in objects if o.shape == s and (c < 0 or o.color == c) and o.color >= 0] for c, s in pairs]
+    bound = all(len(m) == 1 for m in matches) and matches[0][0] is not matches[1][0]
+    return (matches[0][0], matches[1][0]) if bound else None
+
+
 def score(objects: list[Detection], prompt: Prompt) -> dict[str, float]:
     """The verdicts of one picture, and where object 1 lies from object 2 (NaN if not bound).
 
@@ -92,17 +112,15 @@ def score(objects: list[Detection], prompt: Prompt) -> dict[str, float]:
     relation_loose: bound, and the inequalities that the relation names hold by more than 5 units.
     A colour the prompt does not name is free.
     """
-    pairs = list(zip(prompt.colors, prompt.shapes, strict=True))
-    matches = [[o for o in objects if o.shape == s and (c < 0 or o.color == c) and o.color >= 0] for c, s in pairs]
-    bound = all(len(m) == 1 for m in matches) and matches[0][0] is not matches[1][0]
+    pair = bound_pair(objects, prompt)
     row = {
-        "color": all(c < 0 or any(o.color == c for o in objects) for c, _ in pairs),
-        "shape": all(any(o.shape == s for o in objects) for _, s in pairs),
-        "binding": bound, "relation_strict": False, "relation_loose": False,
+        "color": all(c < 0 or any(o.color == c for o in objects) for c in prompt.colors),
+        "shape": all(any(o.shape == s for o in objects) for s in prompt.shapes),
+        "binding": pair is not None, "relation_strict": False, "relation_loose": False,
         "dx": np.nan, "dy": np.nan,
     }  # fmt: skip
-    if bound:
-        first, second = matches[0][0], matches[1][0]
+    if pair:
+        first, second = pair
         dx, dy = first.x - second.x, first.y - second.y
         row |= {
             "dx": dx, "dy": dy,
@@ -125,7 +143,8 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
         return np.nan, np.nan
     p = successes / n
     centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((centre - spread) / (1 + z * z / n)), float((centre + spread) / (1 + z * z / n))
+    # At 0 and 1 the bound is the proportion itself, which rounding would miss.
+    return min(p, float((centre - spread) / (1 + z * z / n))), max(p, float((centre + spread) / (1 + z * z / n)))
 
 
 def summarise(rows: pd.DataFrame, ceiling: dict[str, float] | None = None) -> dict[str, dict]:

@@ -74,12 +74,17 @@ def release(
 
 
 def publish_curve(run: Path, name: str, results: Path = RESULTS) -> None:
-    """Copy a run's recipe, metrics table and sample frames to `results/training/name/`."""
+    """Put a run's recipe, metrics table and sample frames into `results/training/name/`, in place of an older run's."""
     target = results / "training" / name
+    copy = target.with_name(f".{name}.new")
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        (copy / "frames").mkdir(parents=True, exist_ok=True)
         for file in ("config.json", "metrics.parquet"):
-            shutil.copy(run / file, target / file)
-        shutil.copytree(run / "frames", target / "frames", dirs_exist_ok=True)
+            shutil.copy(run / file, copy / file)
+        shutil.copytree(run / "frames", copy / "frames", dirs_exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        copy.rename(target)
     except OSError as error:
         raise RelcoreError(f"cannot copy the run '{run}' to '{target}': {error.strerror}") from error
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)

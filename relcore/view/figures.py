@@ -109,17 +109,17 @@ def detections(pictures: np.ndarray, objects: list[list], titles: list[str], col
 
 
 def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = None, ylabel: str = "share",
-           mark_label: str = "paper") -> Figure:  # fmt: skip
-    """Bars of `share` with intervals (low, high) by x and hue; marks: the paper's values, as dashes.
+           mark_label: str = "paper", level: float | None = None) -> Figure:  # fmt: skip
+    """Bars of `share` with intervals (low, high; NaN for none) by x and hue; marks: the paper's values, as dashes.
 
-    marks: columns x and share, and hue where the mark belongs to one group only.
+    marks: columns x and share, and hue where the mark belongs to one group only. level: a dotted line across.
     """
     order, groups = list(table[x].unique()), list(table[hue].unique())
     figure, axis = plt.subplots(figsize=(8, 3.2))
     width = 0.8 / len(groups)
     spot = {g: np.arange(len(order)) + (i - (len(groups) - 1) / 2) * width for i, g in enumerate(groups)}
     for color, group in zip(GROUP_COLORS, groups, strict=False):
-        rows = table[table[hue] == group].set_index(x).loc[order]
+        rows = table[table[hue] == group].set_index(x).reindex(order)  # a group without some x leaves a gap there
         error = np.abs(np.stack([rows.share - rows.low, rows.high - rows.share]))
         axis.bar(spot[group], rows.share, 0.92 * width, yerr=error, color=color, ecolor=INK, label=group)
     for k, mark in enumerate(() if marks is None else marks.itertuples()):
@@ -127,6 +127,8 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
         half = (width if hue in marks else 0.8) / 2
         centre = at[order.index(getattr(mark, x))]
         axis.hlines(mark.share, centre - half, centre + half, color=INK, lw=2, label=mark_label if k == 0 else None)
+    if level is not None:
+        axis.axhline(level, color=INK, ls=":", lw=1)
     axis.set_xticks(range(len(order)), order, fontsize=9)
     axis.set(ylabel=ylabel, xlabel=None)
     axis.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
@@ -169,6 +171,21 @@ def curves(
     return figure
 
 
-def enlarge(file: Path, scale: int = 2) -> bytes:
-    """A stored picture, enlarged by whole pixels, as a PNG of few colours."""
-    return picture_png(np.asarray(Image.open(file).convert("RGB")), scale)
+def strips(files: dict[str, Path]) -> Figure:
+    """Stored strips of pictures one above the other, each with its label."""
+    figure, axes = plt.subplots(len(files), 1, figsize=(8, 1.1 * len(files)), squeeze=False, layout="constrained")
+    for axis, (label, file) in zip(axes.flat, files.items(), strict=True):
+        axis.imshow(Image.open(file).convert("RGB"), interpolation="nearest")
+        axis.set_title(label, fontsize=8, loc="left")
+        axis.axis("off")
+    return figure
+
+
+def cosine_matrix(table: pd.DataFrame, title: str) -> Figure:
+    """A square table of cosines, rows and columns named alike, as a heat map from -1 to 1."""
+    figure, axis = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
+    sns.heatmap(table, vmin=-1, vmax=1, cmap="RdBu_r", annot=True, fmt=".1f", annot_kws={"size": 8}, ax=axis,
+                square=True, cbar_kws={"label": "cosine", "shrink": 0.8})  # fmt: skip
+    axis.set(xlabel=None, ylabel=None)
+    axis.set_title(title, fontsize=10)
+    return figure

@@ -45,3 +45,14 @@ def test_a_broken_average_is_not_released(run, tmp_path):
     with pytest.raises(RelcoreError, match="NaN.*'unembed.bias'"):
         release.release(run, "model", tmp_path / "checkpoints", tmp_path / "results")
     assert not (tmp_path / "checkpoints").exists() and not (tmp_path / "results").exists()
+
+
+def test_a_published_curve_takes_the_place_of_an_older_one_whole(run, tmp_path):
+    old = tmp_path / "training" / "model" / "frames" / "000999999.png"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    release.publish_curve(run, "model", tmp_path)
+    assert {p.name for p in old.parent.iterdir()} == {p.name for p in (run / "frames").iterdir()}
+    with pytest.raises(RelcoreError, match="cannot copy the run.*nosuch"):
+        release.publish_curve(tmp_path / "nosuch", "model", tmp_path)
+    assert [p.name for p in (tmp_path / "training").iterdir()] == ["model"] and not old.exists()

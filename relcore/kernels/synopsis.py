@@ -1,0 +1,179 @@
+"""Attention synopsis: which kind of word the image tokens of an object look at, by layer, head and step.
+
+While pictures are drawn, every cross-attention pattern is summed over the tokens of each text role on the
+spot; no map is kept. The image's roles are known only once the picture is finished, so what is held is the
+role-summed attention of one batch of pictures, which is then averaged over the tokens of each image role.
+
+The paper's code (`paper_facts.md` 7) sums over an object's tokens without dividing by their number, and takes the
+maximum over the steps: reduce="sum", over_steps="max". The default, mean mass per image token, has rows that
+sum to 1 over the text roles and does not grow with the object.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data.prompts import ROLES, Prompt, parse
+from ..data.scoring import bound_pair, detect, mask
+from ..errors import RelcoreError
+from ..model.diffusion import sample
+from ..model.dit import DiT
+from .capture import capture
+
+IMAGE_ROLES = ("object1", "object2", "background")
+BRANCHES = ("conditional", "unconditional")
+KINDS = {"color": ["color1", "color2"], "shape": ["shape1", "shape2"],
+         "relation": ["relation"], "filler": ["filler", "special"]}  # fmt: skip
+MAJORITY = 0.5  # a head belongs to the kind of word that gets more than this share of its attention
+
+
+def _batches(prompts: list[str], seeds: range | list[int], batch: int) -> Iterator[tuple[list[str], list[int]]]:
+    """(prompts, noise seeds) of each batch; the same seed for the same picture as in `evaluation.evaluate`."""
+    jobs = [(p, len(prompts) * seed + i) for seed in seeds for i, p in enumerate(prompts)]
+    for start in range(0, len(jobs), batch):
+        texts, noise = zip(*jobs[start : start + batch], strict=True)
+        yield list(texts), list(noise)
+
+
+def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], branch: str = "conditional",
+                   **sampling) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+    """Draw a picture per (prompt, seed) as one batch: the pictures, and their attention to each text role.
+
+    Returns uint8 [picture, y, x, rgb] and, for every pass of the network (one a step; Heun's sampler has two),
+    fp32 [layer, picture, head, image, text role]: 64 x 7 numbers a map, which sum to 1 over the text roles.
+    branch: the guided batch's "conditional" half, or the "unconditional" one, which sees only special tokens.
+    sampling: as in `diffusion.sample`. Raises RelcoreError for an unknown branch or one that is not computed.
+    """
+    if branch not in BRANCHES:
+        raise RelcoreError(f"unknown branch '{branch}': choose from {', '.join(BRANCHES)}")
+    if branch == "unconditional" and sampling.get("guidance") == 1:
+        raise RelcoreError("with guidance 1 there is no unconditional branch: take another guidance")
+    first = len(prompts) if branch == "unconditional" else 0
+    text = encoder.encode([""] * len(prompts) if branch == "unconditional" else prompts)
+    roles = F.one_hot(text.roles, len(ROLES)) * text.mask[..., None]  # padding has no role
+    roles = roles.to(model.positions)  # [picture, token, text role]
+    shape = (model.config.depth, len(prompts), model.blocks[0].cross_attn.heads, model.config.grid**2, len(ROLES))
+    passes: list[Tensor] = []
+
+    def reduce(layer: int, pattern: Tensor, step: int) -> Tensor:
+        """pattern: [batch, head, image, token], handed on untouched."""
+        if step == len(passes):
+            passes.append(pattern.new_empty(shape, dtype=torch.float32))
+        mine = pattern[first : first + len(roles), ..., : roles.shape[1]].float()
+        # Heads and image tokens as one axis: one product a picture, not one a head.
+        passes[step][layer] = (mine.flatten(1, 2) @ roles).view(shape[1:])
+        return pattern
+
+    edits = {f"blocks.{layer}.cross_attn.pattern": partial(reduce, layer) for layer in range(shape[0])}
+    with capture(model, edits=edits):
+        pictures = sample(model, encoder, prompts, seeds, batch=len(prompts), **sampling)
+    return pictures, passes
+
+
+def image_roles(picture: np.ndarray, prompt: Prompt, grid: int = 8) -> np.ndarray | None:
+    """The share of every image token that each image role covers: fp32 [image role, image].
+
+    picture: uint8 [y, x, rgb]. Objects are the scorer's, with their outlines filled; background is what no detected
+    object covers. None unless each of the prompt's two objects is found exactly once and some background is left.
+    """
+    objects = detect(picture)
+    pair = bound_pair(objects, prompt)
+    if not pair:
+        return None
+    background = ~np.logical_or.reduce([mask(found) for found in objects])
+    masks = [mask(pair[0]), mask(pair[1]), background]  # bool [y, x], on the scorer's canvas
+    shares = [cv2.resize(m.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA) for m in masks]
+    return np.stack(shares).reshape(len(IMAGE_ROLES), -1) if background.any() else None
+
+
+def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
+             branch: str = "conditional", reduce: str = "mean", over_steps: str | None = None,
+             progress: str | None = None, batch: int = 48, **sampling) -> pd.DataFrame:  # fmt: skip
+    """Mean attention mass from each image role to each text role, over the pictures of prompts x seeds.
+
+    Tidy: layer, head, step, image_role, text_role, mass, low, high (normal 95 % interval of the mean over pictures;
+    NaN for a single one), n (pictures). A role that a prompt does not name has mass 0 there. Pictures in which the
+    prompt's two objects are not both found exactly once are left out. attrs: pictures (drawn), left_out,
+    maps (attention maps that went in), branch, reduce, over_steps.
+
+    reduce: "mean" per image token, or their "sum". over_steps: "max" or "mean" over a picture's steps; step is then
+    -1. progress: label of the progress bar, None for no bar. sampling: process, sampler, steps, guidance, as in
+    `diffusion.sample`. Raises RelcoreError for an unknown option, or if every picture is left out.
+    """
+    if reduce not in ("mean", "sum"):
+        raise RelcoreError(f"unknown reduce '{reduce}': choose from mean, sum")
+    if over_steps not in (None, "mean", "max"):
+        raise RelcoreError(f"unknown over_steps '{over_steps}': choose from mean, max, or None for every step")
+    batches = list(_batches(prompts, seeds, batch))
+    drawn = n = 0
+    total = squares = 0.0  # over pictures: [step, layer, head, image role, text role]
+    for texts, noise in tqdm(batches, desc=progress, unit="batch", disable=progress is None, leave=False):
+        pictures, passes = role_attention(model, encoder, texts, noise, branch, **sampling)
+        found = [image_roles(p.numpy(), parse(t), model.config.grid) for p, t in zip(pictures, texts, strict=True)]
+        keep = [i for i, shares in enumerate(found) if shares is not None]
+        drawn, n = drawn + len(texts), n + len(keep)
+        if not keep:
+            continue
+        weights = torch.from_numpy(np.stack([found[i] for i in keep])).to(passes[0])  # [picture, image role, image]
+        if reduce == "mean":
+            weights = weights / weights.sum(-1, keepdim=True)
+        mass = torch.stack([weights[:, None] @ attention[:, keep] for attention in passes]).cpu().double()
+        if over_steps:  # mass: [step, layer, picture, head, image role, text role]
+            mass = mass.amax(0, keepdim=True) if over_steps == "max" else mass.mean(0, keepdim=True)
+        total, squares = total + mass.sum(2), squares + mass.square().sum(2)
+    if not n:
+        raise RelcoreError(f"none of {drawn} pictures shows the prompt's two objects, so no image token has a role: "
+                           "give more prompts or seeds, or a model that binds colours to shapes")  # fmt: skip
+    mean = total / n
+    spread = ((squares - n * mean.square()).clamp(min=0) / (n - 1)).sqrt() if n > 1 else torch.full_like(mean, np.nan)
+    columns = {"mass": mean, "low": mean - 1.96 * spread / n**0.5, "high": mean + 1.96 * spread / n**0.5}
+    columns = {name: value.permute(1, 2, 0, 3, 4) for name, value in columns.items()}
+    layers, heads, steps = columns["mass"].shape[:3]
+    index = pd.MultiIndex.from_product(
+        [range(layers), range(heads), [-1] if over_steps else range(steps), IMAGE_ROLES, ROLES],
+        names=["layer", "head", "step", "image_role", "text_role"],
+    )
+    table = pd.DataFrame({name: value.flatten().numpy() for name, value in columns.items()}, index).reset_index()
+    table["n"] = n
+    table.attrs = {"pictures": drawn, "left_out": drawn - n, "maps": n * layers * heads * len(passes),
+                   "branch": branch, "reduce": reduce, "over_steps": over_steps}  # fmt: skip
+    return table
+
+
+def profile(table: pd.DataFrame, image_role: str = "object1") -> pd.DataFrame:
+    """What each head looks at from the tokens of an image role, averaged over steps: one row a head.
+
+    Tidy: layer, head, color (both colour words), shape (both), relation, filler (and special tokens), cluster: the
+    kind of word that gets more than half of the attention, "mixed" if none does. table: of `synopsis`, reduce="mean".
+    """
+    if table.attrs.get("reduce", "mean") != "mean":
+        raise RelcoreError("a sum over an object's tokens is no share of attention: make the synopsis with reduce=mean")
+    if image_role not in IMAGE_ROLES:
+        raise RelcoreError(f"unknown image role '{image_role}': choose from {', '.join(IMAGE_ROLES)}")
+    rows = table[table.image_role == image_role]
+    roles = rows.pivot_table(index=["layer", "head"], columns="text_role", values="mass", aggfunc="mean")
+    heads = pd.DataFrame({kind: roles.reindex(columns=parts).sum(axis=1) for kind, parts in KINDS.items()})
+    return heads.assign(cluster=heads.idxmax(axis=1).where(heads.max(axis=1) > MAJORITY, "mixed")).reset_index()
+
+
+def memory(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *, batch: int = 48,
+           steps: int = 14) -> dict[str, int]:  # fmt: skip
+    """Bytes of a run's attention: {"reduction": held at peak by `synopsis`, "maps": if every map were stored}.
+
+    reduction: one batch by text role, and the running sums. maps: the cross-attention patterns of both branches,
+    padding included. All steps, fp32, guidance on, one pass a step.
+    """
+    batches = [texts for texts, _ in _batches(prompts, seeds, batch)]
+    maps = steps * model.config.depth * model.blocks[0].cross_attn.heads  # of a picture and branch
+    numbers = maps * model.config.grid**2  # of a token or a role
+    sums = 2 * 8 * maps * len(IMAGE_ROLES) * len(ROLES)  # of masses and of their squares, in double precision
+    held = max(map(len, batches), default=0) * len(ROLES)
+    stored = sum(2 * len(texts) * encoder.encode(texts).mask.shape[1] for texts in batches)
+    return {"reduction": 4 * numbers * held + sums, "maps": 4 * numbers * stored}
