@@ -19,8 +19,6 @@ which the word draws, belongs on the other side. A relation word may be read wit
 side where object 1 belongs, negative that of object 2; what the head writes there (`write_directions`) must fit.
 """
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import torch
@@ -58,7 +56,7 @@ def ramps(grid: int = 8) -> Tensor:
 
 @torch.no_grad()
 def _project(model: DiT, weight: str, vectors: Tensor) -> Tensor:
-    """W_Q, W_K or W_V, with its bias, of every cross-attention: vectors [vector, d] -> [layer, head, vector, d_head]."""
+    """W_Q, W_K or W_V with its bias, of every cross-attention: [vector, d] -> [layer, head, vector, d_head]."""
     attention, source = [block.cross_attn for block in model.blocks], vectors.to(model.positions)[None]
     return torch.stack([a.split(getattr(a, weight)(source))[0] for a in attention])
 
@@ -92,16 +90,12 @@ def score(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(energy[..., None] > FLAT, projection / energy[..., None], 0), projection, energy
 
 
+@torch.no_grad()
 def _read(model: DiT, embeddings: Tensor) -> Tensor:
     """The caption MLP on the CPU's tensors, wherever the model lies."""
     return model.caption_mlp(embeddings.to(model.positions)).cpu()
 
 
-def _has_words(encoder) -> bool:
-    return hasattr(encoder, "word") and hasattr(encoder, "positions")
-
-
-@torch.no_grad()
 def text_vectors(model: DiT, encoder, token: str) -> tuple[list[str], Tensor, Tensor]:
     """The vectors to screen (see the head of this file): names, relations int [vector], vectors [vector, d].
 
@@ -110,17 +104,16 @@ def text_vectors(model: DiT, encoder, token: str) -> tuple[list[str], Tensor, Te
     if token not in TOKENS:
         raise RelcoreError(f"unknown token '{token}': choose from {', '.join(TOKENS)}")
     if token == "words":
-        if not _has_words(encoder):
+        if not hasattr(encoder, "word"):
             raise RelcoreError(f"the encoder '{encoder.name}' has no vector for a single word: "
                                "screen it with token relation, shape1 or shape2")  # fmt: skip
         embeddings = torch.stack([encoder.word(w) for w in WORDS]) + encoder.positions[: len(WORDS)]
         return list(WORDS), torch.tensor([RELATIONS.index(r) for r in WORDS.values()]), _read(model, embeddings)
     prompts = suite(PHRASES)
     text = encoder.encode(prompts)
-    vectors, factors = word_vectors(text, token, partial(_read, model)), factor_table(prompts, text)
+    vectors, factors = word_vectors(text, token, lambda e: _read(model, e)), factor_table(prompts, text)
     if token == "relation":
-        relation = torch.tensor(factors.relation.cat.codes.to_numpy(dtype=np.int64))  # [prompt]
-        vectors = torch.stack([vectors[relation == r].mean(0) for r in range(len(RELATIONS))])
+        vectors = torch.stack([vectors[torch.tensor((factors.relation == r).to_numpy())].mean(0) for r in RELATIONS])
     else:
         vectors = effects(vectors, factors[FACTORS[token]])["relation"]
     return list(RELATIONS), torch.arange(len(RELATIONS)), vectors
@@ -140,10 +133,9 @@ def _scored(model: DiT, encoder, token: str, centred: bool) -> tuple[list[str], 
     return names, relations, cosine, torch.stack([cosine[:, :, *own], projection[:, :, *own], energy], -1)
 
 
-@torch.no_grad()
 def _words_null(model: DiT, encoder, token: str, relations: Tensor, centred: bool, draws: int, rng) -> Tensor:
     """Mean cosines [layer, head, draw] with words that name no direction, each at one of the relation words' places."""
-    if token not in ("relation", "words") or not _has_words(encoder):
+    if token not in ("relation", "words") or not hasattr(encoder, "word"):
         raise RelcoreError(f"the null 'words' is for the tokens relation and words of RTE, not for '{token}' of "
                            f"'{encoder.name}': take the null shuffled or untrained")  # fmt: skip
     relation_words = encoder.encode(suite(PHRASES)).roles == ROLES.index("relation")  # [prompt, token]
@@ -197,11 +189,8 @@ def screen(model: DiT, encoder, token: str = "relation", *, centred: bool = Fals
 
 
 def nulls(model: DiT, encoder, token: str = "relation", **options) -> pd.DataFrame:
-    """Each head's mean cosine beside every null that fits: layer, head, token, null, cosine, null_low, null_high.
-
-    options: centred, draws, seed, as in `screen`.
-    """
-    fits = [n for n in NULLS if n != "words" or (token in ("relation", "words") and _has_words(encoder))]
+    """Mean cosines beside every null that fits: layer, head, token, null, cosine, null_low, null_high; as `screen`."""
+    fits = [n for n in NULLS if n != "words" or (token in ("relation", "words") and hasattr(encoder, "word"))]
     tables = [screen(model, encoder, token, null=null, **options).assign(null=null) for null in fits]
     means = pd.concat(tables).query("relation == 'mean'")
     return means[["layer", "head", "token", "null", "cosine", "null_low", "null_high"]].reset_index(drop=True)

@@ -47,33 +47,38 @@ def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], br
     """Draw a picture per (prompt, seed) as one batch: the pictures, and their attention to each text role.
 
     Returns uint8 [picture, y, x, rgb] and, for every pass of the network (one a step; Heun's sampler has two),
-    fp32 [layer, picture, head, image, text role]: 64 x 7 numbers a map, which sum to 1 over the text roles.
-    branch: the guided batch's "conditional" half, or the "unconditional" one, which sees only special tokens.
-    sampling: as in `diffusion.sample`. Raises RelcoreError for an unknown branch or one that is not computed.
+    fp32 [layer, picture, head, image, text role]: 64 x 7 numbers a map, which sum to 1 over the text roles (to 1 % if
+    the network runs in bf16). branch: "conditional", or the guided steps' "unconditional" half, which sees special
+    tokens alone and ends with guidance. sampling: as in `diffusion.sample`, batch aside.
+    Raises RelcoreError for an unknown branch or one that is not computed.
     """
     if branch not in BRANCHES:
         raise RelcoreError(f"unknown branch '{branch}': choose from {', '.join(BRANCHES)}")
-    if branch == "unconditional" and sampling.get("guidance") == 1:
-        raise RelcoreError("with guidance 1 there is no unconditional branch: take another guidance")
     first = len(prompts) if branch == "unconditional" else 0
     text = encoder.encode([""] * len(prompts) if branch == "unconditional" else prompts)
-    roles = F.one_hot(text.roles, len(ROLES)) * text.mask[..., None]  # padding has no role
-    roles = roles.to(model.positions)  # [picture, token, text role]
+    # Padding counts as special, but the network's mask leaves it no attention at all.
+    roles = F.one_hot(text.roles, len(ROLES)).to(model.positions)  # [picture, token, text role]
     shape = (model.config.depth, len(prompts), model.blocks[0].cross_attn.heads, model.config.grid**2, len(ROLES))
     passes: list[Tensor] = []
 
     def reduce(layer: int, pattern: Tensor, step: int) -> Tensor:
         """pattern: [batch, head, image, token], handed on untouched."""
+        if len(pattern) == first:  # guidance has stopped: there is no second half
+            return pattern
         if step == len(passes):
             passes.append(pattern.new_empty(shape, dtype=torch.float32))
         mine = pattern[first : first + len(roles), ..., : roles.shape[1]].float()
-        # Heads and image tokens as one axis: one product a picture, not one a head.
-        passes[step][layer] = (mine.flatten(1, 2) @ roles).view(shape[1:])
+        with torch.autocast(pattern.device.type, enabled=False):  # sums in fp32 also where the network runs in bf16
+            # Heads and image tokens as one axis: one product a picture, not one a head.
+            passes[step][layer] = (mine.flatten(1, 2) @ roles).view(shape[1:])
         return pattern
 
     edits = {f"blocks.{layer}.cross_attn.pattern": partial(reduce, layer) for layer in range(shape[0])}
     with capture(model, edits=edits):
         pictures = sample(model, encoder, prompts, seeds, batch=len(prompts), **sampling)
+    if not passes:
+        raise RelcoreError("without guidance there is no unconditional branch: take a guidance other than 1, "
+                           "and guided_until above 0")  # fmt: skip
     return pictures, passes
 
 
@@ -93,6 +98,21 @@ def image_roles(picture: np.ndarray, prompt: Prompt, grid: int = 8) -> np.ndarra
     return np.stack(shares).reshape(len(IMAGE_ROLES), -1) if background.any() else None
 
 
+def _masses(model: DiT, encoder, texts: list[str], noise: list[int], branch: str, reduce: str, **sampling) -> Tensor:
+    """Attention mass of a batch's bound pictures: fp64 [step, layer, picture, head, image role, text role].
+
+    A function of its own, so that one batch's attention is gone before the next one's is made.
+    """
+    pictures, passes = role_attention(model, encoder, texts, noise, branch, **sampling)
+    found = [image_roles(p.numpy(), parse(t), model.config.grid) for p, t in zip(pictures, texts, strict=True)]
+    keep = [i for i, shares in enumerate(found) if shares is not None]
+    shares = np.array([found[i] for i in keep], np.float32).reshape(len(keep), len(IMAGE_ROLES), model.config.grid**2)
+    weights = torch.from_numpy(shares).to(passes[0])
+    if reduce == "mean":
+        weights = weights / weights.sum(-1, keepdim=True)
+    return torch.stack([weights[:, None] @ attention[:, keep] for attention in passes]).cpu().double()
+
+
 def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
              branch: str = "conditional", reduce: str = "mean", over_steps: str | None = None,
              progress: str | None = None, batch: int = 48, **sampling) -> pd.DataFrame:  # fmt: skip
@@ -104,28 +124,20 @@ def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     maps (attention maps that went in), branch, reduce, over_steps.
 
     reduce: "mean" per image token, or their "sum". over_steps: "max" or "mean" over a picture's steps; step is then
-    -1. progress: label of the progress bar, None for no bar. sampling: process, sampler, steps, guidance, as in
-    `diffusion.sample`. Raises RelcoreError for an unknown option, or if every picture is left out.
+    -1. progress: label of the progress bar, None for no bar. sampling: as in `diffusion.sample`.
+    Raises RelcoreError for an unknown option, or if every picture is left out.
     """
     if reduce not in ("mean", "sum"):
         raise RelcoreError(f"unknown reduce '{reduce}': choose from mean, sum")
     if over_steps not in (None, "mean", "max"):
         raise RelcoreError(f"unknown over_steps '{over_steps}': choose from mean, max, or None for every step")
     batches = list(_batches(prompts, seeds, batch))
-    drawn = n = 0
+    drawn = n = maps = 0
     total = squares = 0.0  # over pictures: [step, layer, head, image role, text role]
     for texts, noise in tqdm(batches, desc=progress, unit="batch", disable=progress is None, leave=False):
-        pictures, passes = role_attention(model, encoder, texts, noise, branch, **sampling)
-        found = [image_roles(p.numpy(), parse(t), model.config.grid) for p, t in zip(pictures, texts, strict=True)]
-        keep = [i for i, shares in enumerate(found) if shares is not None]
-        drawn, n = drawn + len(texts), n + len(keep)
-        if not keep:
-            continue
-        weights = torch.from_numpy(np.stack([found[i] for i in keep])).to(passes[0])  # [picture, image role, image]
-        if reduce == "mean":
-            weights = weights / weights.sum(-1, keepdim=True)
-        mass = torch.stack([weights[:, None] @ attention[:, keep] for attention in passes]).cpu().double()
-        if over_steps:  # mass: [step, layer, picture, head, image role, text role]
+        mass = _masses(model, encoder, texts, noise, branch, reduce, **sampling)
+        drawn, n, maps = drawn + len(texts), n + mass.shape[2], maps + mass[..., 0, 0].numel()
+        if over_steps:
             mass = mass.amax(0, keepdim=True) if over_steps == "max" else mass.mean(0, keepdim=True)
         total, squares = total + mass.sum(2), squares + mass.square().sum(2)
     if not n:
@@ -142,8 +154,8 @@ def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     )
     table = pd.DataFrame({name: value.flatten().numpy() for name, value in columns.items()}, index).reset_index()
     table["n"] = n
-    table.attrs = {"pictures": drawn, "left_out": drawn - n, "maps": n * layers * heads * len(passes),
-                   "branch": branch, "reduce": reduce, "over_steps": over_steps}  # fmt: skip
+    table.attrs = {"pictures": drawn, "left_out": drawn - n, "maps": maps, "branch": branch,
+                   "reduce": reduce, "over_steps": over_steps}  # fmt: skip
     return table
 
 
@@ -164,16 +176,17 @@ def profile(table: pd.DataFrame, image_role: str = "object1") -> pd.DataFrame:
 
 
 def memory(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *, batch: int = 48,
-           steps: int = 14) -> dict[str, int]:  # fmt: skip
-    """Bytes of a run's attention: {"reduction": held at peak by `synopsis`, "maps": if every map were stored}.
+           steps: int = 18, guided: int = 10) -> dict[str, int]:  # fmt: skip
+    """Bytes of a run's attention in fp32: {"reduction": held at peak by `synopsis`, "maps": if every map were stored}.
 
-    reduction: one batch by text role, and the running sums. maps: the cross-attention patterns of both branches,
-    padding included. All steps, fp32, guidance on, one pass a step.
+    steps: passes of the network; guided: those of them that run both branches (the defaults are the sampler's).
+    reduction: one batch by text role, and the running sums; averaging over image tokens adds a fifth for a moment.
+    maps: all cross-attention patterns, padding included.
     """
     batches = [texts for texts, _ in _batches(prompts, seeds, batch)]
-    maps = steps * model.config.depth * model.blocks[0].cross_attn.heads  # of a picture and branch
+    maps = model.config.depth * model.blocks[0].cross_attn.heads  # of a picture, step and branch
     numbers = maps * model.config.grid**2  # of a token or a role
-    sums = 2 * 8 * maps * len(IMAGE_ROLES) * len(ROLES)  # of masses and of their squares, in double precision
-    held = max(map(len, batches), default=0) * len(ROLES)
-    stored = sum(2 * len(texts) * encoder.encode(texts).mask.shape[1] for texts in batches)
+    sums = 2 * 8 * steps * maps * len(IMAGE_ROLES) * len(ROLES)  # of masses and their squares, in double precision
+    held = steps * max(map(len, batches), default=0) * len(ROLES)
+    stored = sum((steps + guided) * len(texts) * encoder.encode(texts).mask.shape[1] for texts in batches)
     return {"reduction": 4 * numbers * held + sums, "maps": 4 * numbers * stored}
