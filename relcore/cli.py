@@ -157,6 +157,57 @@ def evaluate(
 
 
 @app.command()
+def synopsis(
+    model: Model = "rte-micro",
+    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Where every cross-attention head looks: attention from objects to kinds of words, averaged over the steps.
+
+    Example: relcore synopsis --model rte-micro --json
+    """
+    from .data.prompts import suite
+    from .kernels.synopsis import profile
+    from .kernels.synopsis import synopsis as run
+
+    network, _, encoder, process = open_model(model)
+    table = run(network, encoder, suite(), range(seed, seed + number), process=process, over_steps="mean",
+                progress=f"synopsis {model}")  # fmt: skip
+    heads = table.drop(columns="step").to_dict("records")
+    text = "\n\n".join(f"{role}\n{profile(table, role).to_string(index=False, float_format='%.3f')}"
+                       for role in ("object1", "object2"))  # fmt: skip
+    emit(as_json, {"model": model, "heads": heads, **table.attrs}, text)
+
+
+@app.command()
+def screen(
+    model: Model = "rte-micro",
+    token: Annotated[
+        str | None, typer.Option(help="relation, words, shape1 or shape2; all that fit if not given.")
+    ] = None,
+    centred: Annotated[bool, typer.Option(help="Take out what all relations share.")] = False,
+    null: Annotated[str, typer.Option(help="shuffled, words or untrained.")] = "shuffled",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find the heads that turn a relation into a direction, from the weights alone.
+
+    Example: relcore screen --model e5-micro --token shape2
+    """
+    import pandas as pd
+
+    from .kernels.circuits import screen as run
+
+    network, _, encoder, _ = open_model(model)
+    tokens = [token] if token else ["relation", "shape1", "shape2"]
+    table = pd.concat([run(network, encoder, t, centred=centred, null=null, seed=seed) for t in tokens])
+    heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
+    text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
+    emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
+
+
+@app.command()
 def encode(
     encoder: Annotated[str, typer.Option(help="e5, e5-random, minilm; t5 or hf with --from.")],
     out: Annotated[Path, typer.Option(help="The table, a .safetensors file.")],
