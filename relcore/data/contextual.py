@@ -119,7 +119,9 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
         # From a folder without a tokenizer transformers makes an empty one.
-        usable = tokenizer.is_fast and tokenizer.unk_token_id not in tokenizer(PROBE)["input_ids"]
+        # An empty spiece.model gives every word one and the same piece, which need not call itself unknown.
+        ids = tokenizer(PROBE)["input_ids"]
+        usable = tokenizer.is_fast and tokenizer.unk_token_id not in ids and len(set(ids)) > len(PROBE.split())
     except Exception as error:
         raise RelcoreError(f"'{source}' has no tokenizer that can be read ({first_line(error)}): give a folder or hub "
                            "id with tokenizer.json; one with spiece.model alone needs pip install sentencepiece "

@@ -1,4 +1,4 @@
-"""Figures of the circuits in the weights: heads' scores, scores against nulls, heads' maps. Nothing is computed here."""
+"""Figures of the circuits in the weights: heads' scores, scores against nulls, maps. Nothing is computed here."""
 
 from collections.abc import Sequence
 
@@ -15,20 +15,14 @@ OUTSIDE = "#e4572e"  # a head outside every null
 
 def head_scores(table: pd.DataFrame) -> Figure:
     """Heat maps of `cosine`, layer by head, numbers in the cells: one row of panels an `arm`, one panel a `panel`."""
-    arms = {arm: list(rows.panel.unique()) for arm, rows in table.groupby("arm", sort=False)}
-    columns = max(map(len, arms.values()))
-    size = (1.1 + columns * (0.28 + 0.36 * (table["head"].max() + 1)),
-            0.3 + len(arms) * (0.85 + 0.24 * (table["layer"].max() + 1)))  # fmt: skip
+    arms, heads, layers = table.arm.unique(), table["head"].max() + 1, table.layer.max() + 1
+    columns = table.groupby("arm").panel.nunique().max()
+    size = (0.5 + columns * (0.4 + 0.44 * heads), len(arms) * (0.85 + 0.24 * layers))
     figure = plt.figure(figsize=size, layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(arms), 1))
-    for part, (arm, panels) in zip(parts, arms.items(), strict=True):
-        part.patch.set_alpha(0)
+    for part, arm in zip(figure.subfigures(len(arms), 1, squeeze=False)[:, 0], arms, strict=True):
         part.suptitle(arm, fontsize=10, x=0.01, ha="left")
         axes = part.subplots(1, columns, squeeze=False)[0]
-        for axis in axes[len(panels) :]:
-            axis.axis("off")
-        for axis, panel in zip(axes, panels, strict=False):
-            rows = table[(table.arm == arm) & (table.panel == panel)]
+        for axis, (panel, rows) in zip(axes, table[table.arm == arm].groupby("panel", sort=False), strict=False):
             grid = rows.pivot(index="layer", columns="head", values="cosine")
             sns.heatmap(grid, vmin=-1, vmax=1, cmap="RdBu_r", annot=True, fmt=".2f", annot_kws={"size": 7},
                         cbar=False, ax=axis)  # fmt: skip
@@ -43,13 +37,12 @@ def head_scores(table: pd.DataFrame) -> Figure:
 def against_nulls(table: pd.DataFrame, columns: int = 2) -> Figure:
     """Each head's `cosine` as a dot beside the range (null_low, null_high) of each `null`; one panel a `panel`.
 
-    outside: whether the head lies outside all its nulls; those dots are red and named.
+    outside: whether the head lies outside all its nulls, a red dot; named: whether its name stands beside it.
     """
     panels, kinds = list(table.panel.unique()), list(table.null.unique())
-    rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(8.4, 0.5 + 2.3 * rows), sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")  # fmt: skip
-    heads = table["head"].max() + 1
+    rows, heads = -(-len(panels) // columns), table["head"].max() + 1
+    size, options = (8.4, 0.5 + 2.3 * rows), {"sharex": True, "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     for axis, panel in zip(axes.flat, panels, strict=False):
@@ -60,37 +53,37 @@ def against_nulls(table: pd.DataFrame, columns: int = 2) -> Figure:
             axis.vlines(x, ranges.null_low, ranges.null_high, color=GROUP_COLORS[k], lw=2.5, alpha=0.6, label=null)
         dots = mine.drop_duplicates(["layer", "head"])
         x = dots.layer * heads + dots["head"]
-        axis.scatter(x, dots.cosine, s=18, color=np.where(dots.outside, OUTSIDE, INK), zorder=3, label="head")
+        for label, color, these in (("head", INK, ~dots.outside), ("head outside all nulls", OUTSIDE, dots.outside)):
+            axis.scatter(x[these], dots.cosine[these], 18, color, label=label, zorder=3)
         for place, dot in zip(x, dots.itertuples(), strict=True):
-            if dot.outside:
+            if dot.named:
                 right = dot.layer * 2 > dots.layer.max()
                 axis.annotate(f"L{dot.layer}H{dot.head}", (place, dot.cosine), (-4 if right else 4, 0), fontsize=7,
                               textcoords="offset points", va="center", ha="right" if right else "left")  # fmt: skip
-        for layer in range(1, dots.layer.max() + 1):
-            axis.axvline(layer * heads - 0.5, color=INK, lw=0.4, alpha=0.5)
         axis.axhline(0, color=INK, lw=0.6)
         axis.set_title(panel, fontsize=9)
-        middle = (np.arange(dots.layer.max() + 1) + 0.5) * heads - 0.5
-        axis.set_xticks(middle, [f"layer {layer}" for layer in range(len(middle))], fontsize=8)
+        layers = np.arange(dots.layer.max() + 1)
+        axis.set_xticks((layers + 0.5) * heads - 0.5, [f"L{layer}" for layer in layers], fontsize=8)
+        axis.vlines(layers[1:] * heads - 0.5, -1.05, 1.05, color=INK, lw=0.4, alpha=0.5)
         axis.tick_params(axis="x", length=0)
         axis.set_ylim(-1.05, 1.05)
     figure.supylabel("mean cosine", fontsize=10, color=INK)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside upper center")
     return figure
 
 
-def maps_over_ramps(maps: np.ndarray, ramps: np.ndarray, names: Sequence[str], title: str) -> Figure:
-    """Maps [vector, y, x] above the reference ramps [vector, y, x]; each picture has its own colour scale, 0 white."""
-    figure, axes = plt.subplots(2, len(maps), figsize=(0.4 + 0.87 * len(maps), 2.5), squeeze=False,
-                                layout="constrained")  # fmt: skip
-    for row, pictures, label in zip(axes, (maps, ramps), ("head", "ramp"), strict=True):
+def map_rows(rows: dict[str, tuple[np.ndarray, Sequence[str]]], title: str) -> Figure:
+    """Rows {label: (maps [vector, y, x], a caption a map)}; each map has its own colour scale, 0 white."""
+    columns = max(len(maps) for maps, _ in rows.values())
+    figure, axes = plt.subplots(len(rows), columns, figsize=(0.4 + 0.87 * columns, 0.5 + 1.1 * len(rows)),
+                                squeeze=False, layout="constrained")  # fmt: skip
+    for row, (label, (maps, captions)) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(label, fontsize=9)
-        for axis, picture in zip(row, pictures, strict=True):
+        for axis, picture, caption in zip(row, maps, captions, strict=True):
             top = np.abs(picture).max()
             axis.imshow(picture, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
+            axis.set_title(caption, fontsize=8)
             sns.despine(ax=axis, left=True, bottom=True)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(name, fontsize=8)
     figure.suptitle(title, fontsize=9)
     return figure

@@ -175,7 +175,10 @@ def strips(files: dict[str, Path]) -> Figure:
     """Stored strips of pictures one above the other, each with its label."""
     figure, axes = plt.subplots(len(files), 1, figsize=(8, 1.1 * len(files)), squeeze=False, layout="constrained")
     for axis, (label, file) in zip(axes.flat, files.items(), strict=True):
-        axis.imshow(Image.open(file).convert("RGB"), interpolation="nearest")
+        strip = Image.open(file).convert("RGB")
+        axis.imshow(strip, interpolation="nearest")
+        for edge in range(strip.height, strip.width, strip.height):  # the pictures are square
+            axis.axvline(edge - 0.5, color="white", lw=1)
         axis.set_title(label, fontsize=8, loc="left")
         axis.axis("off")
     return figure

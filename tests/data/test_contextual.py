@@ -302,7 +302,7 @@ def no_tokenizer(folder):
 
 SPOILED = {
     "no tokenizer": (no_tokenizer, "tokenizer.json"),
-    "tokenizer of SentencePiece alone": (lambda f: [no_tokenizer(f), (f / "spiece.model").touch()], "sentencepiece"),
+    "empty tokenizer of SentencePiece": (lambda f: [no_tokenizer(f), (f / "spiece.model").touch()], "tokenizer.json"),
     "damaged tokenizer": (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json"),
     "no folder": (shutil.rmtree, "tokenizer.json"),
     "pickled weights": (
@@ -326,6 +326,15 @@ def test_t5_folder_that_cannot_be_used(folder, spoil, remedy):
     spoil(folder)
     message = refusal("t5", str(folder))
     assert f"'{folder}'" in message and remedy in message
+
+
+def test_t5_with_a_tokenizer_of_sentencepiece_alone(folder, monkeypatch):
+    """Where SentencePiece is not installed the message says what is."""
+    no_tokenizer(folder)
+    (folder / "spiece.model").touch()
+    missing = ImportError("sentencepiece is not installed")
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: (_ for _ in ()).throw(missing))
+    assert "pip install sentencepiece protobuf" in refusal("t5", str(folder))
 
 
 def test_code_that_comes_with_a_model_is_not_run(folder, monkeypatch):
