@@ -9,7 +9,6 @@ maximum over the steps: reduce="sum", over_steps="max". The default, mean mass p
 sum to 1 over the text roles and does not grow with the object.
 """
 
-from collections.abc import Iterator
 from functools import partial
 
 import cv2
@@ -25,6 +24,7 @@ from ..data.scoring import bound_pair, detect, mask
 from ..errors import RelcoreError
 from ..model.diffusion import sample
 from ..model.dit import DiT
+from ..model.evaluation import batches
 from .capture import capture
 
 IMAGE_ROLES = ("object1", "object2", "background")
@@ -32,14 +32,6 @@ BRANCHES = ("conditional", "unconditional")
 KINDS = {"color": ["color1", "color2"], "shape": ["shape1", "shape2"],
          "relation": ["relation"], "filler": ["filler", "special"]}  # fmt: skip
 MAJORITY = 0.5  # a head belongs to the kind of word that gets more than this share of its attention
-
-
-def _batches(prompts: list[str], seeds: range | list[int], batch: int) -> Iterator[tuple[list[str], list[int]]]:
-    """(prompts, noise seeds) of each batch; the same seed for the same picture as in `evaluation.evaluate`."""
-    jobs = [(p, len(prompts) * seed + i) for seed in seeds for i, p in enumerate(prompts)]
-    for start in range(0, len(jobs), batch):
-        texts, noise = zip(*jobs[start : start + batch], strict=True)
-        yield list(texts), list(noise)
 
 
 def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], branch: str = "conditional",
@@ -131,10 +123,10 @@ def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
         raise RelcoreError(f"unknown reduce '{reduce}': choose from mean, sum")
     if over_steps not in (None, "mean", "max"):
         raise RelcoreError(f"unknown over_steps '{over_steps}': choose from mean, max, or None for every step")
-    batches = list(_batches(prompts, seeds, batch))
+    parts = batches(prompts, seeds, batch)
     drawn = n = maps = 0
     total = squares = 0.0  # over pictures: [step, layer, head, image role, text role]
-    for texts, noise in tqdm(batches, desc=progress, unit="batch", disable=progress is None, leave=False):
+    for texts, noise in tqdm(parts, desc=progress, unit="batch", disable=progress is None, leave=False):
         mass = _masses(model, encoder, texts, noise, branch, reduce, **sampling)
         drawn, n, maps = drawn + len(texts), n + mass.shape[2], maps + mass[..., 0, 0].numel()
         if over_steps:
@@ -183,10 +175,10 @@ def memory(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = r
     reduction: one batch by text role, and the running sums; averaging over image tokens adds a fifth for a moment.
     maps: all cross-attention patterns, padding included.
     """
-    batches = [texts for texts, _ in _batches(prompts, seeds, batch)]
+    parts = [texts for texts, _ in batches(prompts, seeds, batch)]
     maps = model.config.depth * model.blocks[0].cross_attn.heads  # of a picture, step and branch
     numbers = maps * model.config.grid**2  # of a token or a role
     sums = 2 * 8 * steps * maps * len(IMAGE_ROLES) * len(ROLES)  # of masses and their squares, in double precision
-    held = steps * max(map(len, batches), default=0) * len(ROLES)
-    stored = sum((steps + guided) * len(texts) * encoder.encode(texts).mask.shape[1] for texts in batches)
+    held = steps * max(map(len, parts), default=0) * len(ROLES)
+    stored = sum((steps + guided) * len(texts) * encoder.encode(texts).mask.shape[1] for texts in parts)
     return {"reduction": 4 * numbers * held + sums, "maps": 4 * numbers * stored}

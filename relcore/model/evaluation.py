@@ -19,6 +19,15 @@ from .diffusion import sample
 from .dit import DiT
 
 
+def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tuple[list[str], list[int]]]:
+    """(prompts, noise seeds) of each batch of pictures: every prompt with every seed.
+
+    The noise has a seed of its own for every picture, or one odd noise would count once for every prompt.
+    """
+    jobs = [(p, len(prompts) * seed + i) for seed in seeds for i, p in enumerate(prompts)]
+    return [tuple(map(list, zip(*jobs[at : at + batch], strict=True))) for at in range(0, len(jobs), batch)]
+
+
 def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
              progress: str | None = None, batch: int = 48, **sampling) -> pd.DataFrame:  # fmt: skip
     """One row a picture: prompt, seed, relation and the verdicts of `scoring.score`.
@@ -26,12 +35,9 @@ def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
     sampling: process, sampler, steps, guidance, as in `diffusion.sample`.
     """
-    # A seed of its own for every picture, or one odd noise would count once for every prompt.
-    jobs = [(p, len(prompts) * seed + i) for seed in seeds for i, p in enumerate(prompts)]
     rows = []
-    starts = range(0, len(jobs), batch)
-    for start in tqdm(starts, desc=progress, unit="batch", disable=progress is None, leave=False):
-        texts, noise = map(list, zip(*jobs[start : start + batch], strict=True))
+    for texts, noise in tqdm(batches(prompts, seeds, batch), desc=progress, unit="batch", disable=progress is None,
+                             leave=False):  # fmt: skip
         for text, seed, image in zip(texts, noise, sample(model, encoder, texts, noise, **sampling), strict=True):
             prompt = parse(text)
             verdict = score(detect(image.numpy()), prompt)
