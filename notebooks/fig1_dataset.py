@@ -25,8 +25,8 @@
 #
 # **What is shown here.** (1) Scenes of the eight relations. (2) Two generators: ours, which is balanced and free of overlap,
 # and the paper's, which is not. (3) The grammar of the prompts and the role of each word. (4) The scorer at work on pictures
-# whose truth is known, and the ceiling this puts on every accuracy of the book. (5) The 8 x 8 image tokens through which the
-# network will see these pictures.
+# whose truth is known, with the 8 x 8 image tokens through which the network will see them, and the
+# ceiling this puts on every accuracy of the book.
 
 # %% tags=["parameters", "hide-input"]
 quick = True  # fewer scenes; the statistics below keep their meaning, with wider intervals
@@ -52,7 +52,7 @@ rng = np.random.default_rng(0)
 #
 # The relation is a rule on the two centres: less than 5 units apart along one axis (the canvas has 128) counts as aligned,
 # and then the first object is *above*, *below*, *left* or *right* of the second; otherwise it is one of four diagonals.
-# Below, four scenes a row with their captions. The first-mentioned object is the one the relation speaks of.
+# Below, eight scenes a row with their captions. The first-mentioned object is the one the relation speaks of.
 
 # %% mystnb={"figure": {"caption": "Two scenes of each relation, from the separated generator, with their captions (canonical phrases). 64 x 64 pixels, enlarged. The network is trained on pictures exactly like these.", "name": "fig-scenes"}}
 relations = np.repeat(np.arange(8), 2)
@@ -117,7 +117,7 @@ for generator in scenes.GENERATORS:
         rows.append({"relation": relation, "generator": generator, "share": hits / len(drawn), "low": low, "high": high})
 frequencies = pd.DataFrame(rows)
 
-# %% mystnb={"figure": {"caption": "How often each relation occurs, by generator, with 95 % intervals (narrower than the lines). Gray dashes: the paper's generator as its authors' code draws it (.197 for a diagonal, .05 to .06 for the rest).", "name": "fig-frequencies"}}
+# %% mystnb={"figure": {"caption": "How often each relation occurs, by generator, with 95 % intervals. Dark lines: the paper's generator as its authors' code draws it (.197 for a diagonal, .05 to .06 for the rest).", "name": "fig-frequencies"}}
 paper = pd.DataFrame([{"relation": r, "generator": "paper", "share": s} for r, s in PAPER_SHARE.items()])
 _ = figures.shares(frequencies, "relation", "generator", paper, ylabel="share of scenes")
 
@@ -156,8 +156,8 @@ def with_roles(prompt):
 display(HTML("<br>".join(f"<div>{with_roles(prompt)}</div>" for prompt in EXAMPLES)))
 
 # %% [markdown]
-# The last two are *perturbed* prompts: a stray article, a reversed order. No model is trained on those; they are for the
-# chapter on robustness. The 22 phrases:
+# The last two are *perturbed* prompts: a stray article, a reversed order. No model is trained on those; they are for
+# tests of robustness, not yet in this book. The 22 phrases:
 
 # %% tags=["hide-input"]
 pd.DataFrame([{"relation": r, "canonical": p[0], "others": "; ".join(p[1:])} for r, p in prompts.PHRASES.items()]).style.hide()
@@ -206,7 +206,7 @@ ceilings = pd.DataFrame([
     for metric, m in table.items()
 ])
 
-# %% mystnb={"figure": {"caption": "The ceiling: what the scorer gives the truth itself, with 95 % intervals. Gray dashes: the ceiling of the paper's generator under a re-implementation of the authors' evaluator (n = 6000).", "name": "fig-ceiling"}}
+# %% mystnb={"figure": {"caption": "The ceiling: what the scorer gives the truth itself, with 95 % intervals. Dark lines: the ceiling of the paper's generator under a re-implementation of the authors' evaluator (n = 6000).", "name": "fig-ceiling"}}
 marks = pd.DataFrame([{"metric": figures.METRIC_NAMES[m], "data": "paper, 128 px", "share": s} for m, s in PAPER_CEILING.items()])
 _ = figures.shares(ceilings, "metric", "data", marks, ylabel="share judged right")
 

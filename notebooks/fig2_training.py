@@ -19,7 +19,7 @@
 # # Figure 2: learning to place things
 #
 # What does a diffusion transformer learn first, what decides when it learns the relation, and does the text encoder matter? The paper
-# trains its models for 160 000 steps of 256 pictures on one H100 and finds a fixed order: colours, then shapes, then which colour belongs
+# trains its models for 160 000 steps of 256 pictures on one H100 (41 million pictures; ours see 192 thousand, one two-hundredth) and finds a fixed order: colours, then shapes, then which colour belongs
 # to which shape (*binding*), then the relation, which jumps up last, and later with random embeddings than with T5 {cite:p}`wang2026circuit`.
 #
 # **What is shown here.** (1) The accuracies and pictures of a model small enough to train on a laptop, as it learns. (2) The same recipe
@@ -92,7 +92,7 @@ def arms(names, metrics=COLOR_TO_RELATION, suite="canonical", last=None):
     return rows.assign(metric_name=rows.metric.map(figures.METRIC_NAMES))
 
 
-print("seeds: " + ", ".join(f"{label} {seeds[label]}" for label in ARMS.values()))
+print("seeds of each arm", *(f"{label}: {seeds[label]}" for label in ARMS.values()), sep="\n")
 
 # %% [markdown]
 # ## The order of learning
@@ -100,33 +100,36 @@ print("seeds: " + ", ".join(f"{label} {seeds[label]}" for label in ARMS.values()
 # Every 8 thousand training pictures the model (its running average, as it would be shipped) draws 96 prompts with the eight
 # canonical phrases, and 96 that spread over all 22. All 22 phrases are in training from the start.
 
-# %% mystnb={"figure": {"caption": "The five accuracies of rte-micro against training pictures seen, on prompts with canonical phrases and with all 22 phrases (96 pictures a seed and point, 14 steps, guidance 2 throughout). Bands: the range over the seeds. Micro scale, random token embeddings.", "name": "fig-order"}}
+# %% mystnb={"figure": {"caption": "The five accuracies of rte-micro against training pictures seen, on prompts with canonical phrases and with all 22 phrases (96 pictures a point, 14 steps, guidance 2 throughout). One seed; bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-order"}}
 rte = pd.concat([arms(["rte-micro"], scoring.METRICS, suite) for suite in ("canonical", "phrases")])
 rte = rte.assign(suite=rte.suite.map({"canonical": "canonical phrases", "phrases": "all 22 phrases"}))
 colors = {figures.METRIC_NAMES[m]: c for m, c in figures.METRIC_COLORS.items()}
 _ = figures.curves(rte, "metric_name", "suite", colors)
 
 # %% [markdown]
-# Colours come first. Shape, binding and relation then rise *together*: a picture with two clean shapes is nearly always bound, and a bound one nearly always
-# in the right relation. So the relation is not learned last here; the shapes are what takes time. The strict relation stays behind, as it also asks that
-# "above" be above by more than 5 units and to neither side by more than 5.
+# Colours come first. Shape, binding and relation then rise nearly together: RTE reaches one half in all three after 56 thousand pictures. The relation still comes last: RTE's
+# shape and binding reach .95 after 112 thousand pictures and its loose relation never does on these curves; with e5-small it takes 192 thousand, against 152 for shape and 176 for
+# binding. But the gap is small, and the shapes take most of the time. The strict relation stays behind, as it also asks that "above" be above by more than 5 units and to neither
+# side by more than 5.
 
 # %% tags=["nbval-check-output"]
 TRAINED = ["rte-micro", "e5-micro", "minilm-micro", "rte-nopos-micro"]
 times = reached(shares[shares.arm.isin([ARMS[a] for a in TRAINED]) & (shares.suite == "canonical")])
-times = times.assign(accuracy=times.metric.map(figures.METRIC_NAMES), thousand=times.samples / 1000)
-wide = times.pivot_table(index="run", columns=["level", "accuracy"], values="thousand", sort=False, dropna=False)
-print("thousand pictures to one half, and to .95 (canonical prompts); nan: not reached")
-print(wide.to_string(float_format="%.0f"))
+print("thousand pictures to one half and to .95, canonical prompts; - where it is not reached")
+for run in TRAINED:
+    mine = times[times.run == run].set_index(["metric", "level"]).samples.map(lambda n: "-" if np.isnan(n) else f"{n / 1000:.0f}")
+    print(f"{run}: " + ", ".join(f"{name} {mine[m, 0.5]} and {mine[m, 0.95]}" for m, name in figures.METRIC_NAMES.items()))
 
-# %% mystnb={"figure": {"caption": "The training loss of the four arms, averaged over each 8 thousand pictures (mean and range over seeds). Micro scale; RTE with and without positions, e5-small, MiniLM.", "name": "fig-loss"}}
+# %% mystnb={"figure": {"caption": "The training loss of the four arms, averaged over each 8 thousand pictures (one seed each). Micro scale; RTE with and without positions, e5-small, MiniLM.", "name": "fig-loss"}}
 losses = curve[(curve.metric == "loss") & curve.arm.isin([ARMS[a] for a in TRAINED])]
 loss = over_seeds(losses.assign(low=losses.value, high=losses.value), ["arm"]).assign(panel="velocity loss").query("samples > 8000")
 loss = pd.concat([loss[loss.arm == ARMS[name]] for name in TRAINED])
 _ = figures.curves(loss, "arm", "panel", ylabel="velocity loss", ylim=None)
 
 # %% [markdown]
-# The same eight prompts with the same noise, as training goes on, with two encoders. Press play.
+# The same eight prompts with the same noise, as training goes on, with two encoders. From left to right: red square above blue triangle, blue triangle below red circle, red circle to the left of
+# blue square, blue square to the right of red triangle, red triangle to the upper left of blue circle, blue circle to the upper right of red square, red square to the lower left of blue triangle, blue
+# triangle to the lower right of red circle. Press play.
 
 # %% tags=["hide-input"]
 STRIPS = {ARMS[name]: RESULTS / "training" / name / "frames" for name in ("rte-micro", "e5-micro")}
@@ -144,20 +147,21 @@ controls.frames(
 # blue circle" and "blue circle above red square" are the same input, and so are "red square ... blue circle" and "blue square ... red circle".
 # A network that draws two right shapes in two right colours can then do no better than one half on binding, and half of that again on the relation.
 
-# %% mystnb={"figure": {"caption": "Training with four text encoders: canonical prompts, 96 pictures a seed and point, 14 steps, guidance 2 throughout. Bands: range over the seeds, or the 95 % interval where there is one seed. Micro scale.", "name": "fig-encoders"}}
+# %% mystnb={"figure": {"caption": "Training with four text encoders: canonical prompts, 96 pictures a point, 14 steps, guidance 2 throughout. One seed; bands are 95 % intervals. Micro scale.", "name": "fig-encoders"}}
 _ = figures.curves(arms(TRAINED), "arm", "metric_name")
 
 # %% [markdown]
 # All three encoders with positions learn the task, at about the same pace. RTE's loose relation passes one half first, after 56 thousand pictures (MiniLM 72, e5-small 80; one seed each).
-# The paper has the opposite order: its T5 model learns the relation two to three times *earlier* than RTE. That does not reproduce with these encoders at this scale.
-# The contextual arms also train less smoothly. The loss of e5-small jumps at 88 and 120 thousand pictures and that of MiniLM at 128 thousand, where its pictures fall apart for a while;
-# it ends short of the others. Why is not known. Without positions binding ends near half of shape, and the relation at less than half of that.
+# The paper has the opposite order: its T5 model learns the relation two to three times *earlier* than RTE. We see no such lead for the contextual encoders, with one seed each, 96 pictures a
+# point and one two-hundredth of the paper's training. The contextual arms also train less smoothly. The loss of e5-small jumps at 88 and 120 thousand pictures and that of MiniLM at 128 thousand,
+# where its pictures fall apart for a while; it recovers by the end of the curve, and is behind the others only in the final scores. Why is not known. Without positions binding ends near half of
+# shape, and the relation at less than half of that.
 #
 # ## Where training time is spent
 #
 # "Relations are learned last" is a matter of noise levels. A picture's layout is decided between t = .05 and t = .2, where t is the share of the picture in
 # picture plus noise: the cell below hides a true scene in that much noise and lets rte-micro finish it. At t = .05 its places are hardly better than the model's own,
-# at t = .2 nearly all are the scene's. The usual way to spread training over noise levels, logit t ~ N(-0.4, 1), spends one picture in six there; ours, N(-1.6, 0.9), more than half.
+# at t = .2 about seven in eight are the scene's. The usual way to spread training over noise levels, logit t ~ N(-0.4, 1), spends one picture in six there; ours, N(-1.6, 0.9), more than half.
 
 # %% tags=["hide-input"]
 model, header = load_model("rte-micro")
@@ -179,7 +183,7 @@ for level in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3):
         kept = max(abs(found["dx"] - dx), abs(found["dy"] - dy)) < 4  # half a step of the scenes' grid; False if not bound
         rows.append({"t": f"t = {level:g}", "share": kept})
 
-# %% mystnb={"figure": {"caption": "True scenes hidden in noise (t is the share of the scene) and finished by rte-micro without guidance: share of pictures whose objects end where they truly stand to each other, within 4 units. Micro scale, random token embeddings, seed 0.", "name": "fig-decided"}}
+# %% mystnb={"figure": {"caption": "True scenes hidden in noise (t is the share of the scene) and finished by rte-micro without guidance: share of pictures whose objects end where they truly stand to each other, within 4 units (48 pictures a bar, 95 % intervals). Micro scale, random token embeddings, seed 0.", "name": "fig-decided"}}
 kept = pd.DataFrame([
     {"t": t, "what": "true displacement kept", "share": hits.mean(), "low": low, "high": high}
     for t, hits in pd.DataFrame(rows).groupby("t", sort=False).share
@@ -188,9 +192,9 @@ kept = pd.DataFrame([
 _ = figures.shares(kept, "t", "what", ylabel="share of pictures")
 
 # %% [markdown]
-# With the usual levels shapes come, but after 96 thousand pictures binding and relation are no better than chance; with ours both are there from 56 thousand on.
+# With the usual levels shapes come, but after 96 thousand pictures binding is still at chance, below one half of shape, and few pictures are in the right relation; with ours both are there from 56 thousand on.
 
-# %% mystnb={"figure": {"caption": "Two distributions of noise levels: the shipped one and the usual one, to 96 thousand pictures at constant rate. Canonical prompts, 96 pictures a point; bands: range over the seeds, or the 95 % interval where there is one seed. Micro scale, random token embeddings, all 22 phrases in training.", "name": "fig-noise-levels"}}
+# %% mystnb={"figure": {"caption": "Two distributions of noise levels: the shipped one and the usual one, to 96 thousand pictures at constant rate. Canonical prompts, 96 pictures a point; one seed, bands are 95 % intervals. Micro scale, random token embeddings, all 22 phrases in training.", "name": "fig-noise-levels"}}
 _ = figures.curves(arms(["rte-micro", "rte-unshifted-micro"], last=96_000), "arm", "metric_name")
 
 # %% [markdown]
@@ -212,7 +216,7 @@ def given(table, metric, condition):
     return counts.assign(value=counts.hits / counts.base, low=low, high=high, what=name)
 
 
-# %% mystnb={"figure": {"caption": "Binding among pictures with both shapes, and loose relation among bound pictures (points with fewer than ten such pictures are left out), on canonical prompts. Seeds pooled, bands are 95 % intervals. Micro scale. The run with a small caption MLP is of an earlier recipe (canonical phrases, batches of 32, high noise levels throughout, Euler's method, guidance 3).", "name": "fig-given"}}
+# %% mystnb={"figure": {"caption": "Binding among pictures with both shapes, and loose relation among bound pictures (points with fewer than ten such pictures are left out), on canonical prompts. One seed; bands are 95 % intervals. Micro scale. The run with a small caption MLP is of an earlier recipe (canonical phrases, batches of 32, high noise levels throughout, Euler's method, guidance 3).", "name": "fig-given"}}
 asked = [ARMS[name] for name in ("rte-micro", "e5-micro", "rte-nopos-micro", "rte-unshifted-micro", "rte-small-caption-init")]
 table = shares[(shares.suite == "canonical") & shares.arm.isin(asked)]
 ratios = pd.concat([given(table, "binding", "shape"), given(table, "relation_loose", "binding")])
@@ -243,8 +247,8 @@ for layer in (untrained.caption_mlp[0], untrained.caption_mlp[2]):
 print(f"words, PixArt's N(0, .02): {text_size():.3f}")
 
 # %% [markdown]
-# Such a whisper can be learned from, but slowly: in the run with that initialisation (above) the bound pictures obey the
-# relation no more often than chance. In the shipped model the prompt decides the layout before there is anything to see: below is what it
+# In the one run with that initialisation (above) the bound pictures obey the relation no more often than chance up to 64 thousand pictures. That run used an earlier recipe
+# throughout, so the initialisation is a suspect and not a shown cause. In the shipped model the prompt decides the layout before there is anything to see: below is what it
 # predicts from *pure noise*, the first step of sampling, averaged over 32 noises.
 
 # %% mystnb={"figure": {"caption": "The picture that rte-micro predicts from pure noise for 'red square R blue circle', without guidance and averaged over 32 noises, for the eight relations R: the layout is there at the first step, the shapes are not. Micro scale, random token embeddings, seed 0.", "name": "fig-from-noise"}}
@@ -269,19 +273,19 @@ for relation, dx, dy in zip(relations, x[:, 0] - x[:, 1], y[:, 0] - y[:, 1], str
 # The paper's captions use all 22 phrases and drop each colour word with probability one half. The same network and recipe, with both
 # colours always named and with the paper's captions.
 
-# %% mystnb={"figure": {"caption": "Training with both colours named (RTE) and with the paper's captions, which drop each colour word with probability one half, to 96 thousand pictures at constant rate; scored on canonical prompts with both colours, 96 pictures a point. Bands: range over the seeds, or the 95 % interval where there is one seed. Micro scale, random token embeddings.", "name": "fig-captions"}}
+# %% mystnb={"figure": {"caption": "Training with both colours named (RTE) and with the paper's captions, which drop each colour word with probability one half, to 96 thousand pictures at constant rate; scored on canonical prompts with both colours, 96 pictures a point. One seed; bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-captions"}}
 _ = figures.curves(arms(["rte-micro", "paper-captions"], SHAPE_TO_RELATION, last=96_000), "arm", "metric_name")
 
 # %% [markdown]
-# With the paper's captions shapes come, more slowly, but after 96 thousand pictures binding and relation are still at chance: with a colour left out the
+# With the paper's captions shapes come, more slowly, but after 96 thousand pictures binding is .40 of shape and the relation right in .45 of bound pairs, hardly better than chance: with a colour left out the
 # relation can only be applied through shapes, which appear at lower noise than colours do. That is a guess at the reason; the delay is measured.
 #
 # ## Muon against AdamW
 #
 # The blocks' matrices are trained with Muon {cite:p}`jordan2024muon`, everything else with AdamW. Against it, at equal samples, AdamW for everything
-# at the same rate of 0.001, the one rate tried. AdamW's loss is a quarter higher, and after 64 thousand pictures its network still draws hardly any clean shape.
+# at the same rate of 0.001, the one rate tried. AdamW's loss is three tenths higher, and after 64 thousand pictures its network still draws hardly any clean shape.
 
-# %% mystnb={"figure": {"caption": "Muon for the blocks' matrices and AdamW for the rest (RTE), against AdamW throughout, at constant rate; same scenes and noise. Canonical prompts, 96 pictures a point; bands: range over the seeds, or the 95 % interval where there is one seed. Micro scale, random token embeddings.", "name": "fig-optimizer"}}
+# %% mystnb={"figure": {"caption": "Muon for the blocks' matrices and AdamW for the rest (RTE), against AdamW throughout, at constant rate; same scenes and noise. Canonical prompts, 96 pictures a point; one seed, bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-optimizer"}}
 _ = figures.curves(arms(["rte-micro", "adamw"], last=64_000), "arm", "metric_name")
 
 # %% tags=["nbval-check-output"]
@@ -292,11 +296,12 @@ for run in ("rte-micro", "adamw"):
 # %% [markdown]
 # ## How guidance is best spent
 #
-# Guidance pushes the picture away from what the network would draw without a prompt. It is needed while the layout is decided, and only harms the shapes after that. So all
-# final scores in this book use a guidance of 4 until the share of signal is .2, and none from there on {cite:p}`kynkaanniemi2024interval`. It costs less, too: an unguided step is
-# one pass of the network, not two. The setting was chosen on an earlier checkpoint of the same recipe, with other noise. The curves above use a guidance of 2 throughout.
+# Guidance pushes the picture away from what the network would draw without a prompt. A guidance of 4 to the end costs shapes (.955 against .987 with 2); 4 until the share of signal is .2, and none
+# after it, keeps the shapes (.989) and raises the loose relation (.975 against .945), for as many passes of the network as 2 throughout: an unguided step is one pass and not two. So all final
+# scores in this book are taken that way {cite:p}`kynkaanniemi2024interval`. The setting was chosen on an earlier checkpoint of the same recipe, with other noise. The curves above use a guidance
+# of 2 throughout.
 
-# %% mystnb={"figure": {"caption": "rte-micro drawn with different guidance: 2 throughout (14 steps), 4 throughout (14 steps), and 4 until the share of signal is .2 and none after it (18 steps, as many passes of the network as the first). 264 prompts with every phrase, on seeds used for nothing else; 95 % intervals. Micro scale, random token embeddings.", "name": "fig-guidance"}}
+# %% mystnb={"figure": {"caption": "rte-micro drawn with different guidance: 2 throughout (14 steps), 4 throughout (14 steps), and 4 until the share of signal is .2 and none after it (18 steps, as many passes of the network as the first). 264 prompts with every phrase, on seeds used for nothing else; n = 528 a bar, 95 % intervals. Micro scale, random token embeddings.", "name": "fig-guidance"}}
 HOW = {"guidance-2": "2 throughout", "guidance-4": "4 throughout", "guidance-4-early": "4 until .2, then none"}
 drawn = {label: pd.read_parquet(RESULTS / "sampling" / f"rte-micro-{name}.parquet") for name, label in HOW.items()}
 guidance = pd.DataFrame([
@@ -334,7 +339,7 @@ paper = pd.DataFrame([
     for metric, share in zip(figures.METRIC_NAMES.values(), values, strict=True)
 ])
 
-# %% mystnb={"figure": {"caption": "Final accuracies on the 264 prompts with every phrase, with 95 % intervals; the scorer's ceiling on our scenes is 1. Gray dashes: the paper's models of size B on its own data, where the ceiling is .86 to .99: RTE, RTE without positions, and T5-XXL (drawn over our e5-small). Ours: micro, seed 0.", "name": "fig-final"}}
+# %% mystnb={"figure": {"caption": "Final accuracies on the 264 prompts with every phrase, with 95 % intervals (n = 1056, the control 528); the scorer's ceiling on our scenes is 1. Dark lines: the paper's models of size B on its own data, where the ceiling is .86 to .99: RTE, RTE without positions, and T5-XXL (drawn over our e5-small). Ours: micro, seed 0.", "name": "fig-final"}}
 _ = figures.shares(accuracies("phrases"), "metric", "model", paper, ylabel="share of pictures", mark_label="paper, size B")
 
 # %% tags=["nbval-check-output"]
@@ -342,7 +347,7 @@ for (name, s), table in tables.items():
     values = scoring.summarise(table)
     print(f"{name}, {SUITES[s]}: " + ", ".join(f"{m} {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in values.items()) + f", n = {len(table)}")
 
-# %% mystnb={"figure": {"caption": "Loose relation accuracy by relation, with 95 % intervals, on the 264 prompts with every phrase. Micro scale, seed 0; RTE, e5-small and MiniLM.", "name": "fig-by-relation"}}
+# %% mystnb={"figure": {"caption": "Loose relation accuracy by relation, with 95 % intervals (n = 96 or 144 a bar), on the 264 prompts with every phrase. Micro scale, seed 0; RTE, e5-small and MiniLM.", "name": "fig-by-relation"}}
 by_relation = pd.DataFrame([
     {"relation": relation, "model": ARMS[m], "share": v["value"], "low": v["low"], "high": v["high"]}
     for m in TRAINED[:3]
@@ -353,7 +358,8 @@ _ = figures.shares(by_relation, "relation", "model", ylabel="loose relation accu
 
 # %% [markdown]
 # What is left to learn shows in the strict relation, which also asks that "above" be above and to neither side by more than 5 units. Diagonals satisfy it nearly always;
-# above, below, left and right less than half of the time: the objects stand on the right sides, but not in line.
+# above, below, left and right less than half of the time: the objects stand on the right sides, but not in line. Here we are behind the paper: .71 of an attainable 1 with RTE, against .76 of an
+# attainable .86; on the other accuracies ahead, on easier scenes.
 
 # %% tags=["nbval-check-output"]
 for m in TRAINED[:3]:
@@ -364,8 +370,8 @@ for m in TRAINED[:3]:
 # %% [markdown]
 # ### Checked again, just now
 #
-# The shipped models draw pictures they were not scored on before (new seeds), and their score must lie within what the stored
-# tables allow: the two shares may differ by no more than their 99.9 % range.
+# The shipped models draw pictures they were not scored on before (new seeds), and and the stored share must lie in their
+# 99.9 % interval, which is wide when they are few.
 
 # %% tags=["hide-input"]
 suite = prompts.suite(prompts.PHRASES)
@@ -382,4 +388,4 @@ for name, pictures in fresh.items():
         low, high = scoring.wilson(pictures[metric].sum(), len(pictures), z=3.29)
         agrees = low <= stored[metric].mean() <= high
         assert agrees, f"{name}, {metric}: fresh {pictures[metric].mean():.2f} (n = {len(pictures)}), stored {stored[metric].mean():.2f}"
-    print(f"{name}: fresh pictures agree with the stored table in all {len(scoring.METRICS)} accuracies")
+    print(f"{name}: {len(pictures)} fresh pictures agree with the stored table in all {len(scoring.METRICS)} accuracies")

@@ -24,7 +24,7 @@
 # the trained caption MLP .21: the network turns the relation up.
 #
 # **What is measured here.** How much of each word's vector is the relation, for five encoders, with two traps kept apart; and what each trained
-# model's caption MLP makes of it. What the networks then *read* is a question for interventions, in a later chapter.
+# model's caption MLP makes of it. What the networks then *read* is a question for interventions, not yet in this book.
 #
 # Encoders: **e5-small** and **MiniLM** (pretrained, contextual), **e5-small untrained** (the same architecture and words, random weights), **RTE**
 # with and without positions. None is the paper's T5-XXL. Models: **micro** (6 layers, width 192, 3 heads).
@@ -66,7 +66,7 @@ def bars(table, measure, hue="encoder"):
 # %% mystnb={"figure": {"caption": "Share of the variance of a word's vectors that the relation explains beyond the other factors (partial R², 264 prompts). RTE and the untrained encoder owe theirs at the second shape word to its place in the prompt.", "name": "fig-relation-share"}}
 _ = figures.shares(bars(raw, "relation"), "word", "encoder", ylabel="relation's share of variance")
 
-# %% mystnb={"figure": {"caption": "The same between relations whose phrases are equally long, so that a word's place tells nothing (96 canonical prompts). Only the shape words are shown.", "name": "fig-equal-length"}}
+# %% mystnb={"figure": {"caption": "Share of the variance of a shape word's vectors that the relation explains between relations whose phrases are equally long, so that a word's place tells nothing (96 canonical prompts). Only the shape words are shown.", "name": "fig-equal-length"}}
 _ = figures.shares(bars(raw, "relation at equal length").query("token != 'relation'"), "word", "encoder", ylabel="relation's share of variance")
 
 # %% tags=["nbval-check-output"]
@@ -80,12 +80,13 @@ for (encoder, token), rows in raw[raw.p.notna() & (raw.token != "relation")].gro
 # The other trap is the probe. A linear probe reads the relation from the shape words of *any* contextual encoder, the untrained one included: some direction always
 # tells the prompts apart. What a diffusion transformer can use is a code that is the same for every shape. So the probe is trained on two shape words and tested on the third.
 
-# %% mystnb={"figure": {"caption": "A linear probe for the eight relations, trained on two shape words and tested on the third (96 canonical prompts, 95 % intervals). Dotted: chance. The phrase's length alone gives up to one half at the second shape word.", "name": "fig-new-shape"}}
+# %% mystnb={"figure": {"caption": "A linear probe for the eight relations, trained on two shape words and tested on the third (96 canonical prompts, 95 % intervals). Dotted: chance. The phrase's length alone gives at most 3/8 at the second shape word.", "name": "fig-new-shape"}}
 _ = figures.shares(bars(raw, "relation, new shape"), "word", "encoder", ylabel="relations read right", level=0.125)
 
 # %% [markdown]
-# e5-small's code is nearly independent of the shape: the probe reads nine relations in ten from a shape word it has not met. MiniLM's is hardly
-# better than what length tells, and the untrained encoder has at the first shape word, where length tells nothing, no such code at all.
+# e5-small's code is nearly independent of the shape: the probe reads nine relations in ten from a shape word it has not met. MiniLM's is weak: .35 at either word, above chance (.125) at
+# the first and no better than length at the second. The untrained encoder is at chance at the first shape word; at the second it reaches .62, more than length allows, so random
+# mixing carries some of the phrase as well.
 #
 # ## What the trained caption MLP makes of it
 #
@@ -106,10 +107,10 @@ paper = pd.DataFrame([
     {"place": "e5-small\n" + word.removesuffix(" word").replace(" ", "\n"), "where": where, "share": share} for (word, where), share in PAPER.items()
 ])
 
-# %% mystnb={"figure": {"caption": "The relation's share of variance (partial R², 264 prompts) before and after the caption MLP of the trained models (micro, seed 0). Gray dashes, over our e5-small: the paper's T5-XXL and its model of size B.", "name": "fig-caption-mlp"}}
+# %% mystnb={"figure": {"caption": "The relation's share of variance (partial R², 264 prompts) before and after the caption MLP of the trained models (micro, seed 0). Dark lines, over our e5-small: the paper's T5-XXL and its model of size B.", "name": "fig-caption-mlp"}}
 _ = figures.shares(bars(both, "relation"), "place", "where", paper, ylabel="relation's share of variance", mark_label="paper, T5-XXL, size B")
 
-# %% mystnb={"figure": {"caption": "The same between phrases of equal length (96 canonical prompts).", "name": "fig-caption-mlp-equal-length"}}
+# %% mystnb={"figure": {"caption": "The relation's share of variance between relations whose phrases are equally long (96 canonical prompts), before and after the caption MLP of the trained models (micro, seed 0).", "name": "fig-caption-mlp-equal-length"}}
 _ = figures.shares(bars(both, "relation at equal length"), "place", "where", ylabel="relation's share of variance")
 
 # %% tags=["nbval-check-output"]
@@ -119,10 +120,10 @@ for row in both[both.measure.isin(["relation", "relation at equal length"])].piv
 
 # %% [markdown]
 # It does not come out so here. In the shape words of e5-small the relation's share *falls*, from .14 to .08 at the second shape, and between phrases of equal length it stays where
-# it was: what the MLP takes out is the word's place in the prompt, the trap of the first section. MiniLM's shape words had little of the relation and keep less. What the MLP turns up is the
+# it was: the fall is in what goes with the phrase's length (at the second word, its place). MiniLM's shape words had little of the relation and keep less. What the MLP turns up is the
 # relation in the *relation words*: clearly with RTE (.50 to .83, at equal length .47 to .70), with e5-small only in part (.45 to .63, but at equal length .19 to .13), with MiniLM not at all. Which
-# words a network then reads the relation from is for the chapters that mask words and edit them. The paper's T5 has relative positions, which add nothing to a word's vector, so its rise at the shape
-# words is not this effect.
+# words a network then reads the relation from is a question for masking and editing words, not yet in this book. The paper's T5 adds no positions to its vectors, though length can still
+# enter through attention; whether its rise is of that kind would need the paper's vectors at equal length.
 #
 # ## The geometry of the relation
 #

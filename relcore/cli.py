@@ -91,13 +91,18 @@ def sample(
 
     Example: relcore sample "red square is above blue circle" --model rte-micro -n 4 --out picture.png
     """
-    from .data.prompts import parse
+    from .data.prompts import PHRASES, parse, suite
     from .data.scoring import describe, detect, score
     from .model.diffusion import sample as draw
     from .view.figures import picture_grid, write_figure, write_png
 
     parsed = [parse(p) for p in prompts]
     network, _, encoder, process = open_model(model)
+    known = {word for p in suite(PHRASES) for word in p.split()}
+    new = sorted({word for p in parsed for word in p.text.lower().split()} - known)
+    if new and hasattr(encoder, "word"):
+        typer.echo(f"relcore: not in the training captions: {', '.join(new)}; with random token embeddings such words "
+                   "have no meaning to the model", err=True)  # fmt: skip
     jobs = [(p, seed + k) for p in parsed for k in range(number)]
     pictures = draw(network, encoder, [p.text for p, _ in jobs], [s for _, s in jobs], process=process,
                     sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until).numpy()  # fmt: skip
@@ -114,13 +119,16 @@ def sample(
         write_figure(out, picture_grid(pictures, [f"{p.text}\nseed {s}" for p, s in jobs], columns=number))
     emit(as_json, {"images": images}, "\n".join(
         f"{i['file']}  seed {i['seed']}  {i['prompt']!r}: {', '.join(i['objects']) or 'nothing found'}"
-        f"  relation {'right' if i['metrics']['relation_loose'] else 'wrong'}" for i in images))  # fmt: skip
+        f"  relation {'right' if i['metrics']['relation_loose'] else 'wrong'}"
+        f" (strict: {'right' if i['metrics']['relation_strict'] else 'wrong'})" for i in images))  # fmt: skip
 
 
 @app.command()
 def evaluate(
     model: Model = "rte-micro",
-    template: Annotated[str, typer.Option(help="train, is-the, no-is, ..., color-synonyms: how to put it.")] = "train",
+    template: Annotated[str, typer.Option(help="How to put it: train, is-the, no-is, no-is-the, the-the, articles, "
+                                          "filler, reversed, reversed-the, color-synonyms, shape-synonyms, "
+                                          "relation-synonyms, capitals or spaces.")] = "train",
     phrases: Annotated[str, typer.Option(help="canonical (96 prompts) or all (264, 22 phrases).")] = "canonical",
     generator: Annotated[str, typer.Option(help="Whose ceiling to show: separated or paper.")] = "separated",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
@@ -193,6 +201,9 @@ def screen(
 ) -> None:
     """Find the heads that turn a relation into a direction, from the weights alone.
 
+    A cosine of 1 marks the side where object 1 belongs, -1 that of object 2. Of single words' vectors shape1 and
+    shape2 say nothing of the relation, so RTE is screened on its relation words.
+
     Example: relcore screen --model e5-micro --token shape2
     """
     import pandas as pd
@@ -200,7 +211,7 @@ def screen(
     from .kernels.circuits import screen as run
 
     network, _, encoder, _ = open_model(model)
-    tokens = [token] if token else ["relation", "shape1", "shape2"]
+    tokens = [token] if token else ["relation"] if hasattr(encoder, "word") else ["relation", "shape1", "shape2"]
     table = pd.concat([run(network, encoder, t, centred=centred, null=null, seed=seed) for t in tokens])
     heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
     text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")

@@ -23,6 +23,8 @@ METRIC_NAMES = {"color": "colour", "shape": "shape", "binding": "binding",
                 "relation_strict": "relation, strict", "relation_loose": "relation, loose"}  # fmt: skip
 METRIC_COLORS = dict(zip(METRIC_NAMES, ("#4c9be8", "#e8a13c", "#4fb477", "#c77dff", "#e4572e"), strict=True))
 GROUP_COLORS = ("#4c9be8", "#e8a13c", "#4fb477", "#e4572e", "#c77dff", "#9a9a9a")
+# An arm has one colour in every figure; what has no name here takes the colours left over.
+ARM_COLORS = dict(zip(("RTE", "e5-small", "MiniLM", "RTE without positions"), GROUP_COLORS, strict=False))
 ROLE_COLORS = {"color1": "#e4572e", "shape1": "#e8a13c", "relation": "#c77dff", "color2": "#4c9be8",
                "shape2": "#4fb477", "filler": "#9a9a9a", "special": "#6b6b6b"}  # fmt: skip
 
@@ -108,6 +110,12 @@ def detections(pictures: np.ndarray, objects: list[list], titles: list[str], col
     return figure
 
 
+def palette(groups: list[str]) -> dict[str, str]:
+    """A colour for every group: its arm's, or the next that no arm of the figure has."""
+    rest = [color for color in GROUP_COLORS if color not in {ARM_COLORS.get(group) for group in groups}]
+    return {group: ARM_COLORS.get(group) or rest.pop(0) for group in groups}
+
+
 def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = None, ylabel: str = "share",
            mark_label: str = "paper", level: float | None = None) -> Figure:  # fmt: skip
     """Bars of `share` with intervals (low, high; NaN for none) by x and hue; marks: the paper's values, as dashes.
@@ -118,7 +126,7 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
     figure, axis = plt.subplots(figsize=(8, 3.2))
     width = 0.8 / len(groups)
     spot = {g: np.arange(len(order)) + (i - (len(groups) - 1) / 2) * width for i, g in enumerate(groups)}
-    for color, group in zip(GROUP_COLORS, groups, strict=False):
+    for group, color in palette(groups).items():
         rows = table[table[hue] == group].set_index(x).reindex(order)  # a group without some x leaves a gap there
         error = np.abs(np.stack([rows.share - rows.low, rows.high - rows.share]))
         axis.bar(spot[group], rows.share, 0.92 * width, yerr=error, color=color, ecolor=INK, label=group)
@@ -146,8 +154,8 @@ def curves(
     marks: {label: level}, drawn as dotted horizontal lines in every panel.
     """
     panels, groups = list(dict.fromkeys(table[col])), list(dict.fromkeys(table[hue]))
-    palette = colors or dict(zip(groups, GROUP_COLORS, strict=False))
-    columns = min(len(panels), 4)
+    shown = colors or palette(groups)
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)  # a page is about three panels wide
     rows = -(-len(panels) // columns)
     size = (max(5, 3.4 * columns), 3.2 * rows)
     figure, axes = plt.subplots(
@@ -157,8 +165,8 @@ def curves(
         for group in groups:
             rows_ = table[(table[col] == panel) & (table[hue] == group)].sort_values("samples")
             x = rows_.samples / 1000
-            axis.plot(x, rows_.value, "o-", ms=3, lw=1.5, color=palette[group], label=group)
-            axis.fill_between(x, rows_.low, rows_.high, color=palette[group], alpha=0.2, lw=0)
+            axis.plot(x, rows_.value, "o-", ms=3, lw=1.5, color=shown[group], label=group)
+            axis.fill_between(x, rows_.low, rows_.high, color=shown[group], alpha=0.2, lw=0)
         for label, level in (marks or {}).items():
             axis.axhline(level, color=INK, ls=":", lw=1)
             axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
