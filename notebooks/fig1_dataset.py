@@ -119,7 +119,7 @@ frequencies = pd.DataFrame(rows)
 
 # %% mystnb={"figure": {"caption": "How often each relation occurs, by generator, with 95 % intervals. Dark lines: the paper's generator as its authors' code draws it (.197 for a diagonal, .05 to .06 for the rest).", "name": "fig-frequencies"}}
 paper = pd.DataFrame([{"relation": r, "generator": "paper", "share": s} for r, s in PAPER_SHARE.items()])
-_ = figures.shares(frequencies, "relation", "generator", paper, ylabel="share of scenes")
+_ = figures.shares(frequencies, "relation", "generator", paper, ylabel="share of scenes", mark_label="the paper's own code")
 
 # %% tags=["nbval-check-output"]
 diagonal = frequencies[frequencies.relation.str.contains(" ")].groupby("generator").share.mean()
@@ -208,7 +208,7 @@ ceilings = pd.DataFrame([
 
 # %% mystnb={"figure": {"caption": "The ceiling: what the scorer gives the truth itself, with 95 % intervals. Dark lines: the ceiling of the paper's generator under a re-implementation of the authors' evaluator (n = 6000).", "name": "fig-ceiling"}}
 marks = pd.DataFrame([{"metric": figures.METRIC_NAMES[m], "data": "paper, 128 px", "share": s} for m, s in PAPER_CEILING.items()])
-_ = figures.shares(ceilings, "metric", "data", marks, ylabel="share judged right")
+_ = figures.shares(ceilings, "metric", "data", marks, ylabel="share judged right", mark_label="paper, re-implemented")
 
 # %% tags=["nbval-check-output"]
 for name, table in tables.items():
