@@ -58,6 +58,10 @@ def _indicators(column: pd.Series) -> np.ndarray:
     return pd.get_dummies(column.astype("category"), dtype=float).to_numpy()
 
 
+def _centred(vectors: Tensor) -> np.ndarray:
+    return (vectors - vectors.mean(0)).double().numpy()
+
+
 def effects(vectors: Tensor, factors: pd.DataFrame) -> dict[str, Tensor]:
     """Effect vectors {factor: [level, d]}, levels in the order of the column's categories.
 
@@ -68,7 +72,7 @@ def effects(vectors: Tensor, factors: pd.DataFrame) -> dict[str, Tensor]:
     designs = {name: _indicators(column) for name, column in factors.items()}
     if missing := [name for name, design in designs.items() if not design.any(0).all()]:
         raise RelcoreError(f"some levels of '{missing[0]}' occur in no prompt: take a whole suite, or drop them")
-    centred = (vectors - vectors.mean(0)).double().numpy()
+    centred = _centred(vectors)
     solved = np.linalg.lstsq(np.hstack([np.ones((len(centred), 1)), *designs.values()]), centred)[0][1:]
     parts = np.split(solved, np.cumsum([design.shape[1] for design in designs.values()])[:-1])
     return {name: torch.from_numpy(part - part.mean(0)).float() for name, part in zip(designs, parts, strict=True)}
@@ -76,8 +80,7 @@ def effects(vectors: Tensor, factors: pd.DataFrame) -> dict[str, Tensor]:
 
 def explained(vectors: Tensor, factors: pd.DataFrame) -> float:
     """R^2 of the additive model: the share of the vectors' variance that these factors explain together."""
-    centred = (vectors - vectors.mean(0)).double().numpy()
-    return _share(_basis(factors), centred)
+    return _share(_basis(factors), _centred(vectors))
 
 
 def _basis(factors: pd.DataFrame) -> np.ndarray:
@@ -99,7 +102,7 @@ def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int
     marginal: R^2 of the factor alone; partial: R^2 of all factors less that of the others (paper, T5 analysis);
     p: share of random relabellings of this factor whose partial R^2 is as large, at least 1 / (permutations + 1).
     """
-    rng, centred = np.random.default_rng(seed), (vectors - vectors.mean(0)).double().numpy()
+    rng, centred = np.random.default_rng(seed), _centred(vectors)
     total, rows = _share(_basis(factors), centred), []
     for name in factors:
         others = factors.drop(columns=name)
@@ -144,23 +147,25 @@ def fusion(encoder, mlp=None) -> pd.DataFrame:
     Over the 96 canonical ones: "relation at equal length", the relation's share beyond that of its `pair`; and
     "relation, new shape", the probe's. mlp: a model's `caption_mlp`, to look behind it.
     """
-    rows = []
+
+    def read(prompts: list[str]) -> tuple[Text, pd.DataFrame]:
+        text = encoder.encode(prompts)
+        return text, factor_table(prompts, text)
+
+    every, canonical, rows = read(suite(PHRASES)), read(suite(CANONICAL)), []
     for token, names in FACTORS.items():
         own = {"shape1": "object1", "shape2": "object2"}.get(token)
         labels = {own: "own object", "relation": "relation", "all": "all"}
-        prompts = suite(PHRASES)
-        text = encoder.encode(prompts)
-        vectors, factors = word_vectors(text, token, mlp), factor_table(prompts, text)
-        for row in variance_partition(vectors, factors[names]).itertuples():
+        text, factors = every
+        for row in variance_partition(word_vectors(text, token, mlp), factors[names]).itertuples():
             label = labels.get(row.factor, "other shape" if own else row.factor)
-            rows.append({"token": token, "measure": label, "value": row.partial, "p": row.p, "n": len(prompts)})
+            rows.append({"token": token, "measure": label, "value": row.partial, "p": row.p, "n": len(factors)})
             if row.factor == "relation":
-                rows.append({"token": token, "measure": "relation, marginal", "value": row.marginal, "n": len(prompts)})
-        prompts = suite(CANONICAL)
-        text = encoder.encode(prompts)
-        vectors, factors = word_vectors(text, token, mlp), factor_table(prompts, text)
+                rows.append({"token": token, "measure": "relation, marginal", "value": row.marginal, "n": len(factors)})
+        text, factors = canonical
+        vectors = word_vectors(text, token, mlp)
         beyond = explained(vectors, factors[["pair", "relation"]]) - explained(vectors, factors[["pair"]])
-        rows.append({"token": token, "measure": "relation at equal length", "value": beyond, "n": len(prompts)})
+        rows.append({"token": token, "measure": "relation at equal length", "value": beyond, "n": len(factors)})
         if own:
             share, n = probe_new_shape(vectors, factors, token)
             low, high = wilson(share * n, n)
