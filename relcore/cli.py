@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from . import analyses
 from .errors import RelcoreError
 from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, emit, metrics_table, open_model
 
@@ -54,6 +55,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Any other value of the recipe: --set captions=paper")
     ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of this process.")] = 0,
+    snapshots: Annotated[bool, typer.Option("--snapshots", help="Keep the weights of every evaluation.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -70,7 +72,7 @@ def train(
         torch.set_num_threads(threads)
     given = {"preset": preset, "encoder": encoder, "seed": seed, "samples": samples}
     config = recipe_from(given, recipe or [], out if resume else None)
-    table = Run(config, out, resume=resume).train()
+    table = Run(config, out, resume=resume, snapshots=snapshots).train()
     last = table[table.samples == table.samples.max()]
     value = {"out": str(out), "samples": int(table.samples.max()), "seconds": float(table.seconds.max()),
              "metrics": {s: dict(zip(g.metric, g.value, strict=True)) for s, g in last.groupby("suite")}}  # fmt: skip
@@ -164,58 +166,8 @@ def evaluate(
     emit(as_json, value, metrics_table(summary["metrics"]))
 
 
-@app.command()
-def synopsis(
-    model: Model = "rte-micro",
-    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Where every cross-attention head looks: attention from objects to kinds of words, averaged over the steps.
-
-    Example: relcore synopsis --model rte-micro --json
-    """
-    from .data.prompts import suite
-    from .kernels.synopsis import profile
-    from .kernels.synopsis import synopsis as run
-
-    network, _, encoder, process = open_model(model)
-    table = run(network, encoder, suite(), range(seed, seed + number), process=process, over_steps="mean",
-                progress=f"synopsis {model}")  # fmt: skip
-    heads = table.drop(columns="step").to_dict("records")
-    text = "\n\n".join(f"{role}\n{profile(table, role).to_string(index=False, float_format='%.3f')}"
-                       for role in ("object1", "object2"))  # fmt: skip
-    emit(as_json, {"model": model, "heads": heads, **table.attrs}, text)
-
-
-@app.command()
-def screen(
-    model: Model = "rte-micro",
-    token: Annotated[
-        str | None, typer.Option(help="relation, words, shape1 or shape2; all that fit if not given.")
-    ] = None,
-    centred: Annotated[bool, typer.Option(help="Take out what all relations share.")] = False,
-    null: Annotated[str, typer.Option(help="shuffled, words or untrained.")] = "shuffled",
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Find the heads that turn a relation into a direction, from the weights alone.
-
-    A cosine of 1 marks the side where object 1 belongs, -1 that of object 2. Of single words' vectors shape1 and
-    shape2 say nothing of the relation, so RTE is screened on its relation words.
-
-    Example: relcore screen --model e5-micro --token shape2
-    """
-    import pandas as pd
-
-    from .kernels.circuits import screen as run
-
-    network, _, encoder, _ = open_model(model)
-    tokens = [token] if token else ["relation"] if hasattr(encoder, "word") else ["relation", "shape1", "shape2"]
-    table = pd.concat([run(network, encoder, t, centred=centred, null=null, seed=seed) for t in tokens])
-    heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
-    text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
-    emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
+for command in (analyses.synopsis, analyses.screen, analyses.ablate):
+    app.command()(command)
 
 
 @app.command()

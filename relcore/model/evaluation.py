@@ -3,10 +3,12 @@
 import functools
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 from tqdm import tqdm
 
 from ..data.prompts import caption, parse
@@ -29,16 +31,17 @@ def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tu
 
 
 def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
-             progress: str | None = None, batch: int = 48, **sampling) -> pd.DataFrame:  # fmt: skip
+             progress: str | None = None, batch: int = 48, draw: Callable[..., Tensor] = sample,
+             **sampling) -> pd.DataFrame:  # fmt: skip
     """One row a picture: prompt, seed, relation and the verdicts of `scoring.score`.
 
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
-    sampling: process, sampler, steps, guidance, as in `diffusion.sample`.
+    draw: what draws a batch, called as `diffusion.sample`; sampling: process, sampler, steps, guidance, as there.
     """
     rows = []
     for texts, noise in tqdm(batches(prompts, seeds, batch), desc=progress, unit="batch", disable=progress is None,
                              leave=False):  # fmt: skip
-        for text, seed, image in zip(texts, noise, sample(model, encoder, texts, noise, **sampling), strict=True):
+        for text, seed, image in zip(texts, noise, draw(model, encoder, texts, noise, **sampling), strict=True):
             prompt = parse(text)
             verdict = score(detect(image.numpy()), prompt)
             rows.append({"prompt": text, "seed": seed, "relation": RELATIONS[prompt.relation], **verdict})

@@ -5,7 +5,7 @@ and the global batch does not depend on how many processes share it.
 
 A run's folder holds: `config.json`, `state.safetensors` (to resume), `model.safetensors` (EMA
 weights, fp32), `metrics.parquet` (tidy: samples, seconds, suite, metric, value, n) and `frames/`
-(one strip of sample pictures an evaluation).
+(one strip of sample pictures an evaluation); if asked, `snapshots/` (the EMA weights at each evaluation, bf16).
 """
 
 import json
@@ -81,12 +81,13 @@ def check(config: TrainConfig) -> None:
 class Run:
     """A training run in a folder: build or resume, `train()`, and the run's files."""
 
-    def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, accelerator: Accelerator | None = None):
+    def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, accelerator: Accelerator | None = None,
+                 snapshots: bool = False):  # fmt: skip
         check(config)
         self.accelerator = accelerator or Accelerator(mixed_precision="bf16" if fast_precision() == "bf16" else "no")
         if config.batch % self.accelerator.num_processes:
             raise RelcoreError(f"batch {config.batch} is no multiple of the {self.accelerator.num_processes} processes")
-        self.config, self.folder = config, Path(folder)
+        self.config, self.folder, self.snapshots = config, Path(folder), snapshots
         self.encoder, self.process = make_encoder(config.encoder), config.make_process()
         torch.manual_seed(config.seed)
         self.model = DiT(replace(PRESETS[config.preset], text_dim=self.encoder.dim)).to(self.accelerator.device)
@@ -240,8 +241,12 @@ class Run:
             with replacing(self.folder / "metrics.parquet") as path:
                 pd.DataFrame(self.rows).to_parquet(path)
             save_frame(self.folder / "frames" / f"{seen:09d}.png", model, self.encoder, self.process)
-            checkpoints.save_model(self.folder / "model.safetensors", self.average, model.config,
-                                   {"recipe": asdict(self.config), "samples": seen}, torch.float32)  # fmt: skip
+            header = {"recipe": asdict(self.config), "samples": seen}
+            checkpoints.save_model(self.folder / "model.safetensors", self.average, model.config, header, torch.float32)
+            if self.snapshots:
+                checkpoints.save_model(
+                    self.folder / "snapshots" / f"{seen:09d}.safetensors", self.average, model.config, header
+                )
             self.save()
         self.accelerator.wait_for_everyone()
 

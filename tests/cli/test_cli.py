@@ -58,6 +58,18 @@ def test_evaluate_reports_the_fixed_fields(tmp_path):
     assert (tmp_path / "rows.parquet").exists()
 
 
+def test_ablate_reports_the_fixed_fields_and_goes_on_with_its_file(tmp_path):
+    out = tmp_path / "heads.parquet"
+    fast = ["--steps", 1, "--guidance", 1, "--method", "zero", "--out", out]
+    one = result("ablate", "--head", "L3H2", *fast)
+    assert one.keys() == {"model", "head", "method", "baseline", "ablated"} and one["head"] == "L3H2"
+    assert one["baseline"].keys() == one["ablated"].keys() == METRICS
+    before = out.stat().st_mtime_ns
+    assert result("ablate", "--head", "L3H2", *fast) == one and out.stat().st_mtime_ns == before
+    refused = relcore("ablate", "--head", "L3H2", *fast, "--steps", 2)
+    assert refused.returncode == 2 and "steps" in refused.stderr and out.stat().st_mtime_ns == before
+
+
 BAD_INPUT = {
     "unknown colour": (["sample", "green square is above blue circle"], "green"),
     "unknown shape": (["sample", "red hexagon is above blue circle"], "hexagon"),
@@ -70,6 +82,12 @@ BAD_INPUT = {
     "unknown token to screen": (["screen", "--token", "nosuch"], "nosuch"),
     "words of a contextual encoder": (["screen", "--model", "e5-micro", "--token", "words"], "'e5'"),
     "unknown null": (["screen", "--null", "nosuch"], "nosuch"),
+    "unknown head": (["ablate", "--head", "L9H9"], "L9H9"),
+    "two things to take away": (["ablate", "--head", "L3H2", "--mask", "relation"], "one of"),
+    "nothing to take away": (["ablate"], "--every"),
+    "unknown role to mask": (["ablate", "--mask", "verb"], "verb"),
+    "unknown method": (["ablate", "--head", "L3H2", "--method", "nosuch"], "nosuch"),
+    "unknown kind of attention": (["ablate", "--head", "L3H2", "--attention", "both"], "both"),
     "unknown encoder to encode with": (["encode", "--encoder", "nosuch", "--out", "t.safetensors"], "nosuch"),
     "encoder without its source": (["encode", "--encoder", "t5", "--out", "t.safetensors"], "--from"),
     "table of the wrong type": (["encode", "--encoder", "e5", "--out", "table.bin"], "table.bin"),

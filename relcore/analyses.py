@@ -1,0 +1,120 @@
+"""The commands that take a model apart: `relcore synopsis`, `screen` and `ablate`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import RelcoreError
+from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, emit, open_model
+
+
+def synopsis(
+    model: Model = "rte-micro",
+    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Where every cross-attention head looks: attention from objects to kinds of words, averaged over the steps.
+
+    Example: relcore synopsis --model rte-micro --json
+    """
+    from .data.prompts import suite
+    from .kernels.synopsis import profile
+    from .kernels.synopsis import synopsis as run
+
+    network, _, encoder, process = open_model(model)
+    table = run(network, encoder, suite(), range(seed, seed + number), process=process, over_steps="mean",
+                progress=f"synopsis {model}")  # fmt: skip
+    heads = table.drop(columns="step").to_dict("records")
+    text = "\n\n".join(f"{role}\n{profile(table, role).to_string(index=False, float_format='%.3f')}"
+                       for role in ("object1", "object2"))  # fmt: skip
+    emit(as_json, {"model": model, "heads": heads, **table.attrs}, text)
+
+
+def screen(
+    model: Model = "rte-micro",
+    token: Annotated[
+        str | None, typer.Option(help="relation, words, shape1 or shape2; all that fit if not given.")
+    ] = None,
+    centred: Annotated[bool, typer.Option(help="Take out what all relations share.")] = False,
+    null: Annotated[str, typer.Option(help="shuffled, words or untrained.")] = "shuffled",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find the heads that turn a relation into a direction, from the weights alone.
+
+    A cosine of 1 marks the side where object 1 belongs, -1 that of object 2. Of single words' vectors shape1 and
+    shape2 say nothing of the relation, so RTE is screened on its relation words.
+
+    Example: relcore screen --model e5-micro --token shape2
+    """
+    import pandas as pd
+
+    from .kernels.circuits import screen as run
+
+    network, _, encoder, _ = open_model(model)
+    tokens = [token] if token else ["relation"] if hasattr(encoder, "word") else ["relation", "shape1", "shape2"]
+    table = pd.concat([run(network, encoder, t, centred=centred, null=null, seed=seed) for t in tokens])
+    heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
+    text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
+    emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
+
+
+def ablate(
+    model: Model = "rte-micro",
+    head: Annotated[list[str] | None, typer.Option(help="L3H2, say; several are ablated together.")] = None,
+    every: Annotated[bool, typer.Option("--every", help="Each head in turn, a sweep.")] = False,
+    attention: Annotated[str, typer.Option(help="cross or self; with --every also both.")] = "cross",
+    method: Annotated[str, typer.Option(help="mean, resample or zero.")] = "mean",
+    mask: Annotated[list[str] | None, typer.Option(help="Hide the words of a role: relation, shape1 ...")] = None,
+    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it "
+                                                  "if it is there.")] = None,
+    seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """What a head is for: draw without it, or without some words, and score against the same pictures with all.
+
+    Example: relcore ablate --model rte-micro --head L3H2 --method mean
+    """
+    from .data.prompts import suite
+    from .data.scoring import METRICS, summarise
+    from .files import sha256
+    from .kernels import interventions as kernel
+    from .model.checkpoints import find
+    from .model.diffusion import fast_precision
+
+    kinds = {"cross": ["cross_attn"], "self": ["attn"], "both": ["cross_attn", "attn"]}
+    if attention not in kinds or (attention == "both" and not every):
+        raise RelcoreError(f"unknown attention '{attention}': choose cross or self, or both with --every")
+    if method not in kernel.METHODS:
+        raise RelcoreError(f"unknown method '{method}': choose from {', '.join(kernel.METHODS)}")
+    if bool(head) + every + bool(mask) != 1:
+        raise RelcoreError("say what to take away: one of --head L3H2, --every, --mask relation")
+    network, _, encoder, process = open_model(model)
+    sampling = {"process": process, "steps": steps, "guidance": guidance, "guided_until": guided_until,
+                "precision": fast_precision()}  # fmt: skip
+    if mask:
+        what, runs = " ".join(mask), {" ".join(mask): kernel.mask_tokens(mask)}
+    else:
+        heads = (kernel.heads_of(network, kinds[attention]) if every else
+                 [kernel.find_head(network, name, kinds[attention][0]) for name in head])  # fmt: skip
+        pool = None if method == "zero" else kernel.reference(
+            network, encoder, suite(), kernel.REFERENCE_SEEDS, heads, mean=method == "mean", progress="reference",
+            **sampling)  # fmt: skip
+        groups = [[h] for h in heads] if every else [heads]
+        runs = {" ".join(map(str, group)): kernel.ablate(group, pool) for group in groups}
+        what = None if every else next(iter(runs))
+    command = " ".join(["relcore", *sys.argv[1:]])
+    table = kernel.sweep(network, encoder, {"none": None, **runs}, suite(), range(seed, seed + number), out,
+                         {"checkpoint": sha256(find(model)), "method": None if mask else method},
+                         command=command, progress=f"ablate {model}", **sampling)  # fmt: skip
+    scores = {name: summarise(rows) for name, rows in table.groupby("intervention", sort=False)}
+    changes = kernel.outcomes(table).pivot(index="intervention", columns="metric", values=["value", "change"])
+    value = {"model": model, "head": what, "method": "mask" if mask else method, "baseline": scores["none"]}
+    value |= {"ablated": scores[what]} if what else {"heads": {name: scores[name] for name in runs}}
+    shown = changes.loc[list(scores), [(kind, m) for kind in ("value", "change") for m in METRICS]]
+    shown = shown.rename(columns=lambda name: name.replace("relation_", ""))
+    emit(as_json, value, f"{shown.to_string(float_format='%.3f')}\nn = {len(table) // len(scores)} pictures each")

@@ -1,0 +1,324 @@
+"""Interventions: what becomes of the pictures when a part of the network is taken away, blinded or swapped.
+
+An intervention is a function from a `Batch` (what is about to be drawn) to the edits of `capture`; `drawn_with` turns
+it into the `draw` of `model.evaluation.evaluate`, so that every experiment is scored as the models themselves are:
+
+    evaluate(model, encoder, prompts, seeds, draw=drawn_with(ablate([Head(3, 2)], reference)))
+
+Ablations act on a head's `z` (before W_O) in both branches of guidance. Masks and patches act on the conditional
+branch alone, as in the paper's code: the unconditional one has no words to mask and none to swap.
+Sources: mean and resample ablation, Wang et al. 2022 (IOI) and Chan et al. 2022 (causal scrubbing);
+activation patching, Meng et al. 2022; token masking, the paper's prompt ablation.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data.prompts import CANONICAL, ROLES, compose, parse
+from ..data.scenes import RELATIONS
+from ..data.scoring import METRICS, relation_loose, wilson
+from ..errors import RelcoreError
+from ..files import replacing
+from ..model.diffusion import sample
+from ..model.dit import DiT
+from ..model.evaluation import batches, commit, evaluate
+from .capture import capture
+
+METHODS = ("mean", "resample", "zero")
+REFERENCE_SEEDS = [1000]  # of the pictures that stand in for a head: a hundred evaluations away from any in use
+OPPOSITE = {"above": "below", "left": "right", "upper left": "lower right", "upper right": "lower left"}
+OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
+
+
+class Head(NamedTuple):
+    """One attention head; kind: "cross_attn" or "attn" (self-attention)."""
+
+    layer: int
+    head: int
+    kind: str = "cross_attn"
+
+    def __str__(self) -> str:
+        return f"{'' if self.kind == 'cross_attn' else 'self '}L{self.layer}H{self.head}"
+
+    @property
+    def name(self) -> str:
+        """The attention layer's name in `capture`."""
+        return f"blocks.{self.layer}.{self.kind}"
+
+
+def heads_of(model: DiT, kinds: Iterable[str] = ("cross_attn", "attn")) -> list[Head]:
+    layers, heads = range(model.config.depth), range(model.config.heads)
+    return [Head(layer, head, kind) for kind in kinds for layer in layers for head in heads]
+
+
+def find_head(model: DiT, name: str, kind: str = "cross_attn") -> Head:
+    """The head called `name`, such as "L3H2"; RelcoreError if the model has none of that name."""
+    found = re.fullmatch(r"L(\d+)H(\d+)", name)
+    head = Head(int(found[1]), int(found[2]), kind) if found else None
+    if head not in heads_of(model, [kind]):
+        raise RelcoreError(f"no head '{name}': heads are called L0H0 to "
+                           f"L{model.config.depth - 1}H{model.config.heads - 1}")  # fmt: skip
+    return head
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is about to be drawn: a picture a (prompt, seed). sampling: as in `diffusion.sample`."""
+
+    model: DiT
+    encoder: object
+    prompts: list[str]
+    seeds: list[int]
+    sampling: dict = field(default_factory=dict)
+
+    def draw(self, names: Iterable[str] = (), edits: dict | None = None, prompts: list[str] | None = None) -> tuple:
+        """(pictures, cache) of one run, with other prompts if given."""
+        with capture(self.model, names, edits) as cache:
+            pictures = sample(self.model, self.encoder, prompts or self.prompts, self.seeds,
+                              **{**self.sampling, "batch": len(self.prompts)})  # fmt: skip
+        return pictures, cache
+
+
+Intervention = Callable[[Batch], dict[str, Callable[[Tensor, int], Tensor]]]
+
+
+def drawn_with(intervention: Intervention) -> Callable[..., Tensor]:
+    """The `draw` of `evaluate`: `diffusion.sample` under an intervention."""
+
+    def draw(model: DiT, encoder, prompts: list[str], seeds: list[int], **sampling) -> Tensor:
+        batch = Batch(model, encoder, prompts, seeds, sampling)
+        return batch.draw(edits=intervention(batch))[0]
+
+    return draw
+
+
+# --- ablation of heads -------------------------------------------------------------------------------------------
+
+
+def reference(model: DiT, encoder, prompts: list[str], seeds: range | list[int], heads: Iterable[Head], *,
+              mean: bool = True, batch: int = 48, progress: str | None = None, **sampling) -> dict:  # fmt: skip
+    """What heads put out over a reference set of pictures, to put in their place: {(name of z, step): z}.
+
+    z: [branch, picture, head, image, d_head]; with `mean` the picture axis is 1, the mean at every step, place and
+    branch; else every picture is kept: .7 MB a picture and layer for micro. Take seeds that the experiment
+    does not use, and prompts whose relations are balanced: the mean then tells no relation.
+    """
+    names = sorted({f"{head.name}.z" for head in heads})
+    kept: dict[tuple[str, int], list[Tensor]] = {}
+    parts = batches(prompts, seeds, batch)
+    for texts, noise in tqdm(parts, desc=progress, unit="batch", disable=progress is None, leave=False):
+        _, cache = Batch(model, encoder, texts, noise, sampling).draw(names)
+        for key, value in cache.items():
+            value = value.unflatten(0, (-1, len(texts)))  # [branch, picture, head, image, d_head]
+            kept.setdefault(key, []).append(value.float().sum(1, keepdim=True) if mean else value)
+    count = sum(len(texts) for texts, _ in parts)
+    return {key: torch.stack(values).sum(0) / count if mean else torch.cat(values, 1) for key, values in kept.items()}
+
+
+def ablate(heads: Iterable[Head], reference: dict | None = None, seed: int = 0) -> Intervention:
+    """Replace what heads put out: by the reference's mean, by one of its pictures each (resample), or by 0 (None).
+
+    A resampled picture's donor is drawn from (seed, the picture's own seed) and is the same for all heads and steps.
+    """
+    by_layer: dict[str, list[int]] = {}
+    for head in heads:
+        by_layer.setdefault(f"{head.name}.z", []).append(head.head)
+
+    def replace(name: str, rows: np.ndarray, which: list[int], n: int, z: Tensor, step: int) -> Tensor:
+        """z: [batch, head, image, d_head], one or two branches of n pictures."""
+        z = z.clone()
+        if reference is None:
+            z[:, which] = 0
+            return z
+        donor = reference[name, step][: len(z) // n, rows % reference[name, step].shape[1]]  # [branch, picture, ...]
+        z[:, which] = donor.expand(-1, n, -1, -1, -1).flatten(0, 1)[:, which].to(z)
+        return z
+
+    def edits(batch: Batch) -> dict:
+        missing = [name for name in by_layer if reference is not None and (name, 0) not in reference]
+        if missing:
+            raise RelcoreError(f"the reference does not hold {', '.join(missing)}: make it with the heads to ablate")
+        rows = np.array([np.random.default_rng([seed, s]).integers(2**31) for s in batch.seeds])
+        return {name: partial(replace, name, rows, which, len(rows)) for name, which in by_layer.items()}
+
+    return edits
+
+
+# --- masking of words, patching of heads ---------------------------------------------------------------------------
+
+
+def mask_tokens(roles: Iterable[str], steps: Iterable[int] | None = None, heads: Iterable[Head] | None = None):
+    """No image token may attend to words of these roles, in the conditional branch. -> Intervention
+
+    steps: only at these sampling steps; heads: only these cross-attention heads. None: all.
+    Raises RelcoreError for an unknown role, or if a prompt would have no token left.
+    """
+    roles = list(roles)
+    if unknown := set(roles) - set(ROLES):
+        raise RelcoreError(f"unknown role '{min(unknown)}': choose from {', '.join(ROLES)}")
+    when = None if steps is None else set(steps)
+    by_layer: dict[str, list[int]] | None = None if heads is None else {}
+    for head in heads or ():
+        by_layer.setdefault(f"{head.name}.scores", []).append(head.head)
+
+    def edits(batch: Batch) -> dict:
+        text = batch.encoder.encode(batch.prompts)
+        hidden = torch.isin(text.roles, torch.tensor([ROLES.index(role) for role in roles])) & text.mask
+        if (hidden | ~text.mask).all(1).any():
+            raise RelcoreError(f"masking {', '.join(roles)} would leave some prompt without a token: mask fewer roles")
+
+        def hide(scores: Tensor, step: int, which: list[int] | None = None) -> Tensor:
+            """scores: [batch, head, image, token]; in guided steps longer than `hidden`, the conditional half first."""
+            if when is not None and step not in when:
+                return scores
+            rows = hidden[:, None, None].to(scores.device)
+            scores, mine = scores.clone(), slice(0, len(rows))
+            chosen = range(scores.shape[1]) if which is None else which
+            scores[mine, chosen] = scores[mine, chosen].masked_fill(rows, -torch.inf)
+            return scores
+
+        if by_layer is None:
+            return {"blocks.*.cross_attn.scores": hide}
+        return {name: partial(hide, which=which) for name, which in by_layer.items()}
+
+    return edits
+
+
+def opposite(prompt: str) -> str:
+    """The same objects in the opposite relation, in canonical words."""
+    return with_relation(prompt, OPPOSITE[RELATIONS[parse(prompt).relation]])
+
+
+def with_relation(prompt: str, relation: str) -> str:
+    """The same objects in another relation, in canonical words and the training template."""
+    parsed = parse(prompt)
+    return compose(parsed.colors, parsed.shapes, CANONICAL[relation][0])
+
+
+def patch(heads: Iterable[Head], donor: Callable[[str], str] = opposite, *, directions: Tensor | None = None,
+          strength: float = 1.0, steps: Iterable[int] | None = None) -> Intervention:  # fmt: skip
+    """Give heads the results they have when another prompt is drawn from the same noise.
+
+    donor: prompt -> the prompt whose results are put in. directions: orthonormal rows [k, d]; only what the results
+    hold along them is exchanged. strength: 1 puts the donor's in, 0 changes nothing, 2 goes as far again.
+    steps: only at these sampling steps.
+    """
+    by_layer: dict[str, list[int]] = {}
+    for head in heads:
+        by_layer.setdefault(f"{head.name}.result", []).append(head.head)
+    when = None if steps is None else set(steps)
+
+    def edits(batch: Batch) -> dict:
+        n = len(batch.prompts)
+        _, cache = batch.draw(by_layer, prompts=[donor(prompt) for prompt in batch.prompts])
+
+        def exchange(name: str, which: list[int], result: Tensor, step: int) -> Tensor:
+            """result: [batch, head, image, d]"""
+            if when is not None and step not in when:
+                return result
+            gap = cache[name, step][:n, which] - result[:n, which]
+            if directions is not None:
+                gap = gap @ directions.to(gap).T @ directions.to(gap)
+            result = result.clone()
+            result[:n, which] += strength * gap
+            return result
+
+        return {name: partial(exchange, name, which) for name, which in by_layer.items()}
+
+    return edits
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def sweep(model: DiT, encoder, interventions: dict[str, Intervention | None], prompts: list[str],
+          seeds: range | list[int], file: Path | None = None, settings: dict | None = None, *,
+          command: str = "", progress: str | None = None, **sampling) -> pd.DataFrame:  # fmt: skip
+    """`evaluate` under each named intervention (None: none), one table with a column `intervention`.
+
+    The pictures of all have the same prompts and noise. file: written after each intervention; those
+    it holds already are not run again. settings: what must be equal to go on with it, such as the
+    checkpoint's sha256; kept in `attrs` with the command that made the table, and the commit.
+    Raises RelcoreError if the file holds a sweep with other settings.
+    """
+    settings = {**(settings or {}), "prompts": len(prompts), "seeds": list(seeds), **{
+        key: value for key, value in sampling.items() if isinstance(value, (str, int, float))}}  # fmt: skip
+    done = pd.DataFrame()
+    if file and file.exists():
+        done = pd.read_parquet(file)
+        differ = sorted(k for k in settings if done.attrs.get("settings", {}).get(k) != settings[k])
+        if differ or set(done.prompt) != set(prompts):
+            differ = differ or ["prompt suite"]
+            raise RelcoreError(f"'{file}' holds a sweep with another {', '.join(differ)}: name another file")
+    have = set(done.get("intervention", ()))
+    parts = [done]
+    left = [name for name in interventions if name not in have]
+    for name in tqdm(left, desc=progress, unit="run", disable=progress is None):
+        draw = drawn_with(interventions[name]) if interventions[name] else sample
+        rows = evaluate(model, encoder, prompts, seeds, draw=draw, **sampling)
+        parts.append(rows.assign(intervention=name))
+        if file:
+            table = pd.concat(parts, ignore_index=True)
+            table.attrs = {"settings": settings, "command": command, "commit": commit()}
+            with replacing(file) as temporary:
+                table.to_parquet(temporary)
+    table = pd.concat(parts, ignore_index=True)
+    table = table[table.intervention.isin(interventions)]
+    table.attrs = {"settings": settings}
+    return table
+
+
+def outcomes(table: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
+    """Each metric under each intervention, and its change against the same pictures without it.
+
+    table: of `sweep`. Tidy: intervention, metric, value, low, high (Wilson), change, change_low, change_high (normal
+    95 % interval of the mean of paired differences; the baseline's own are 0), n.
+    """
+    paired = {name: rows.set_index(["prompt", "seed"]) for name, rows in table.groupby("intervention", sort=False)}
+    if baseline not in paired:
+        raise RelcoreError(f"the table has no intervention '{baseline}' to compare with")
+    rows = []
+    for name, mine in paired.items():
+        for metric in METRICS:
+            hits, n = mine[metric].astype(float), len(mine)
+            change = hits - paired[baseline][metric].astype(float).loc[mine.index]
+            spread = 1.96 * change.std(ddof=1) / n**0.5 if n > 1 else np.nan
+            low, high = wilson(hits.sum(), n)
+            rows.append({"intervention": name, "metric": metric, "value": hits.mean(), "low": low, "high": high,
+                         "change": change.mean(), "change_low": change.mean() - spread,
+                         "change_high": change.mean() + spread, "n": n})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def obeys(table: pd.DataFrame, donor: Callable[[str], str] = opposite) -> pd.DataFrame:
+    """Whose relation do patched pictures show? `sweep`'s table with the column `donor_loose` added:
+
+    the loose relation of the donor's prompt, judged by where the objects lie (False if they are not both there).
+    """
+    relations = {prompt: parse(donor(prompt)).relation for prompt in table.prompt.unique()}
+    shown = [bool(b) and relation_loose(dx, dy, relations[p])
+             for b, dx, dy, p in zip(table.binding, table.dx, table.dy, table.prompt, strict=True)]  # fmt: skip
+    return table.assign(donor_loose=shown)
+
+
+def chance(rows: pd.DataFrame, draws: int = 500, seed: int = 0) -> tuple[float, float, float]:
+    """The loose relation accuracy of these pictures if the prompts' relations are shuffled: mean and 95 % range.
+
+    Pictures without both objects stay wrong, so chance is that of a model that binds as often and places blindly.
+    """
+    rng, bound = np.random.default_rng(seed), rows.binding.to_numpy(bool)
+    holds = np.array([[bool(b) and relation_loose(dx, dy, r) for r in range(len(RELATIONS))]
+                      for b, dx, dy in zip(bound, rows.dx, rows.dy, strict=True)])  # [picture, relation]  # fmt: skip
+    mine = np.array([RELATIONS.index(r) for r in rows.relation])
+    shuffled = [holds[np.arange(len(mine)), rng.permutation(mine)].mean() for _ in range(draws)]
+    return float(np.mean(shuffled)), *map(float, np.quantile(shuffled, (0.025, 0.975)))
