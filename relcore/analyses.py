@@ -40,6 +40,8 @@ def screen(
     ] = None,
     centred: Annotated[bool, typer.Option(help="Take out what all relations share.")] = False,
     null: Annotated[str, typer.Option(help="shuffled, words or untrained.")] = "shuffled",
+    along: Annotated[bool, typer.Option("--along", help="Every snapshot of a run trained with --snapshots.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the heads to this parquet file.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -52,12 +54,22 @@ def screen(
     """
     import pandas as pd
 
-    from .kernels.circuits import screen as run
+    from .files import sha256
+    from .kernels import circuits
+    from .model.checkpoints import find
+    from .model.evaluation import write_table
 
     network, _, encoder, _ = open_model(model)
-    tokens = [token] if token else ["relation"] if hasattr(encoder, "word") else ["relation", "shape1", "shape2"]
-    table = pd.concat([run(network, encoder, t, centred=centred, null=null, seed=seed) for t in tokens])
-    heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
+    tokens = [token] if token else ["relation", "shape1", "shape2"] if encoder.contextual else ["relation"]
+    options = {"centred": centred, "null": null, "seed": seed}
+    if along:
+        heads = circuits.along_training(Path(model), tokens, **options)
+    else:
+        table = pd.concat([circuits.screen(network, encoder, t, **options) for t in tokens])
+        heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
+    if out:
+        write_table(out, heads.reset_index(drop=True), command=" ".join(["relcore", *sys.argv[1:]]),
+                    checkpoint=sha256(find(model)), seed=seed)  # fmt: skip
     text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
     emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
 

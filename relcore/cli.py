@@ -102,7 +102,7 @@ def sample(
     network, _, encoder, process = open_model(model)
     known = {word for p in suite(PHRASES) for word in p.split()}
     new = sorted({word for p in parsed for word in p.text.lower().split()} - known)
-    if new and hasattr(encoder, "word"):
+    if new and not encoder.contextual:
         typer.echo(f"relcore: not in the training captions: {', '.join(new)}; with random token embeddings such words "
                    "have no meaning to the model", err=True)  # fmt: skip
     jobs = [(p, seed + k) for p in parsed for k in range(number)]

@@ -1,6 +1,7 @@
 """Text encoders: prompts -> embeddings, mask and the role of every token.
 
-All encoders offer `encode(prompts) -> Text`, `dim` (width of an embedding) and `max_length`.
+All encoders offer `encode(prompts) -> Text`, `dim` (width of an embedding), `max_length` and `contextual`:
+whether a word's vector depends on the words around it. If not, `word(word)` is the vector of one.
 Random token embeddings (RTE) are the paper's control for a pretrained encoder: one fixed random
 vector a word, so that nothing about the relation can leak from one word into another.
 """
@@ -50,6 +51,7 @@ class RandomTokenEncoder:
     """
 
     max_length = MAX_LENGTH
+    contextual = False
 
     def __init__(self, dim: int = 384, seed: int = 0, positions: bool = True):
         self.dim, self.seed = dim, seed
@@ -108,6 +110,7 @@ class TableEncoder:
     """
 
     max_length = MAX_LENGTH
+    contextual = True
     size = 1.5**0.5  # root mean square of RTE: words N(0, 1), positions 1/2
 
     def __init__(self, path: Path):

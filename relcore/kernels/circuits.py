@@ -19,15 +19,21 @@ which the word draws, belongs on the other side. A relation word may be read wit
 side where object 1 belongs, negative that of object 2; what the head writes there (`write_directions`) must fit.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.encoders import make_encoder
 from ..data.prompts import PHRASES, ROLES, suite
 from ..data.scenes import COLORS, RELATIONS, SHAPES
 from ..errors import RelcoreError
+from ..model.checkpoints import load_model
 from ..model.dit import DiT
 from .factors import FACTORS, effects, factor_table, word_vectors
 
@@ -104,7 +110,7 @@ def text_vectors(model: DiT, encoder, token: str) -> tuple[list[str], Tensor, Te
     if token not in TOKENS:
         raise RelcoreError(f"unknown token '{token}': choose from {', '.join(TOKENS)}")
     if token == "words":
-        if not hasattr(encoder, "word"):
+        if encoder.contextual:
             raise RelcoreError(f"the encoder '{encoder.name}' has no vector for a single word: "
                                "screen it with token relation, shape1 or shape2")  # fmt: skip
         embeddings = torch.stack([encoder.word(w) for w in WORDS]) + encoder.positions[: len(WORDS)]
@@ -135,7 +141,7 @@ def _scored(model: DiT, encoder, token: str, centred: bool) -> tuple[list[str], 
 
 def _words_null(model: DiT, encoder, token: str, relations: Tensor, centred: bool, draws: int, rng) -> Tensor:
     """Mean cosines [layer, head, draw] with words that name no direction, each at one of the relation words' places."""
-    if token not in ("relation", "words") or not hasattr(encoder, "word"):
+    if token not in ("relation", "words") or encoder.contextual:
         raise RelcoreError(f"the null 'words' is for the tokens relation and words of RTE, not for '{token}' of "
                            f"'{encoder.name}': take the null shuffled or untrained")  # fmt: skip
     relation_words = encoder.encode(suite(PHRASES)).roles == ROLES.index("relation")  # [prompt, token]
@@ -190,7 +196,7 @@ def screen(model: DiT, encoder, token: str = "relation", *, centred: bool = Fals
 
 def nulls(model: DiT, encoder, token: str = "relation", **options) -> pd.DataFrame:
     """Mean cosines beside every null that fits: layer, head, token, null, cosine, null_low, null_high; as `screen`."""
-    fits = [n for n in NULLS if n != "words" or (token in ("relation", "words") and hasattr(encoder, "word"))]
+    fits = [n for n in NULLS if n != "words" or (token in ("relation", "words") and not encoder.contextual)]
     tables = [screen(model, encoder, token, null=null, **options).assign(null=null) for null in fits]
     means = pd.concat(tables).query("relation == 'mean'")
     return means[["layer", "head", "token", "null", "cosine", "null_low", "null_high"]].reset_index(drop=True)
@@ -215,3 +221,40 @@ def write_directions(model: DiT, vectors: Tensor) -> Tensor:
     """
     w_o = torch.stack([block.cross_attn.W_O.weight for block in model.blocks]).unflatten(2, (model.config.heads, -1))
     return torch.einsum("lhvk,lehk->lhve", _project(model, "W_V", vectors), w_o)
+
+
+def agreement(heads: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """How alike the measures (columns) rank the heads (rows): Spearman's correlation of every two of them.
+
+    Tidy: first, second, rho, low, high, n (heads). low, high: 95 % percentile bootstrap over heads, without the draws
+    in which a measure is the same for all; NaN if none is left. rho is NaN where a measure does not vary.
+    """
+    values, rng = heads.to_numpy(float), np.random.default_rng(seed)
+    chosen = np.concatenate([[np.arange(len(values))], rng.integers(len(values), size=(draws, len(values)))])
+    ranks = [pd.DataFrame(column[chosen].T).rank().to_numpy() for column in values.T]  # [head, draw] a measure
+    ranks = [r - r.mean(0) for r in ranks]
+    rows = []
+    for i, j in combinations(range(values.shape[1]), 2):
+        scale = np.sqrt((ranks[i] ** 2).sum(0) * (ranks[j] ** 2).sum(0))
+        rho = np.divide((ranks[i] * ranks[j]).sum(0), scale, where=scale > 0, out=np.full(draws + 1, np.nan))
+        drawn = rho[1:][np.isfinite(rho[1:])]
+        low, high = np.quantile(drawn, (0.025, 0.975)) if len(drawn) else (np.nan, np.nan)
+        rows.append((heads.columns[i], heads.columns[j], rho[0], low, high, len(values)))
+    return pd.DataFrame(rows, columns=["first", "second", "rho", "low", "high", "n"])
+
+
+def along_training(run: Path, tokens: Sequence[str] = ("relation",), **options) -> pd.DataFrame:
+    """The circuit's birth: `screen`'s mean rows for every snapshot of a training run, with the column `samples`.
+
+    run: a folder trained with `snapshots`. options: of `screen`. Raises RelcoreError if there are no snapshots.
+    """
+    files = sorted((run / "snapshots").glob("*.safetensors"))
+    if not files:
+        raise RelcoreError(f"'{run}' has no snapshots: train it with --snapshots")
+    tables = []
+    for file in files:
+        model, header = load_model(str(file))
+        encoder = make_encoder(header["recipe"]["encoder"])
+        screened = pd.concat([screen(model, encoder, token, **options) for token in tokens])
+        tables.append(screened[screened.relation == "mean"].assign(samples=header["samples"]))
+    return pd.concat(tables, ignore_index=True).drop(columns=["vector", "relation"])

@@ -83,13 +83,17 @@ def explained(vectors: Tensor, factors: pd.DataFrame) -> float:
     return _share(_basis(factors), _centred(vectors))
 
 
-def _basis(factors: pd.DataFrame) -> np.ndarray:
-    """Orthonormal basis [prompt, rank] of what the factors can explain beyond the mean."""
+def _basis(factors: pd.DataFrame, beyond: np.ndarray | None = None) -> np.ndarray:
+    """Orthonormal basis [prompt, rank] of what the factors can explain beyond the mean, and beyond another basis."""
     if not len(factors.columns):
         return np.empty((len(factors), 0))
     design = np.hstack([_indicators(column) for _, column in factors.items()])
-    left, size, _ = np.linalg.svd(design - design.mean(0), full_matrices=False)
-    return left[:, size > 1e-9 * size[0]]
+    design -= design.mean(0)
+    scale = np.linalg.norm(design)
+    if beyond is not None:
+        design -= beyond @ (beyond.T @ design)
+    left, size, _ = np.linalg.svd(design, full_matrices=False)
+    return left[:, size > 1e-9 * scale]
 
 
 def _share(basis: np.ndarray, centred: np.ndarray) -> float:
@@ -105,14 +109,14 @@ def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int
     rng, centred = np.random.default_rng(seed), _centred(vectors)
     total, rows = _share(_basis(factors), centred), []
     for name in factors:
-        others = factors.drop(columns=name)
-        rest = _share(_basis(others), centred)
+        mine, others = factors[[name]], _basis(factors.drop(columns=name))
+        partial = total - _share(others, centred)
         shuffled = [
-            _share(_basis(others.assign(**{name: rng.permutation(factors[name].cat.codes)})), centred) - rest
+            _share(_basis(mine.iloc[rng.permutation(len(mine))].reset_index(drop=True), others), centred)
             for _ in range(permutations)
         ]
-        as_large = sum(value >= total - rest - 1e-12 for value in shuffled)
-        rows.append({"factor": name, "marginal": _share(_basis(factors[[name]]), centred), "partial": total - rest,
+        as_large = sum(value >= partial - 1e-12 for value in shuffled)
+        rows.append({"factor": name, "marginal": _share(_basis(mine), centred), "partial": partial,
                      "p": (1 + as_large) / (1 + permutations)})  # fmt: skip
     return pd.DataFrame([*rows, {"factor": "all", "marginal": total, "partial": total, "p": np.nan}])
 

@@ -294,6 +294,9 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
             f"'{resume}' holds no training run ({error}): name the folder of one; to start one, leave out --resume"
         ) from error
     kinds = {field.name: field.type for field in fields(TrainConfig)}
+    if unknown := sorted(base.keys() - kinds):
+        raise RelcoreError(f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, which "
+                           "this one does not have: train it anew in another folder")  # fmt: skip
     values = {key: value for key, value in given.items() if value is not None}
     for setting in settings:
         key, _, text = setting.partition("=")

@@ -1,6 +1,7 @@
 """Screening and OV: the maps are the network's own, planted heads are found with their sign, and no others are."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -17,6 +18,8 @@ from relcore.kernels.circuits import (
     DIRECTIONS,
     TOKENS,
     WORDS,
+    agreement,
+    along_training,
     keys,
     nulls,
     ov,
@@ -28,6 +31,7 @@ from relcore.kernels.circuits import (
     text_vectors,
     write_directions,
 )
+from relcore.model.checkpoints import save_model
 from relcore.model.dit import D_HEAD, DiT, DiTConfig
 
 RTE, E5 = make_encoder("rte"), make_encoder("e5")
@@ -339,3 +343,48 @@ def test_every_token_of_the_list_can_be_screened():
     model = network()
     assert all(len(screen(model, RTE, token, draws=10)) for token in TOKENS)
     assert len(suite(PHRASES)) == 264 and set(circuits.OTHER_WORDS) & set(WORDS) == set()
+
+
+# --- agreement between measures --------------------------------------------------------------------
+
+
+def test_agreement_is_spearmans_of_every_two_measures():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=40)
+    heads = pd.DataFrame({"a": a, "same ranks": np.exp(3 * a), "opposite": -a, "noise": rng.normal(size=40)})
+    heads["tied"] = heads.a.round()
+    table = agreement(heads, draws=400).set_index(["first", "second"])
+    assert len(table) == 10 and (table.n == 40).all()
+    expected = heads.corr(method="spearman")
+    for (first, second), row in table.iterrows():
+        assert row.rho == pytest.approx(expected.loc[first, second])
+        assert row.low <= row.rho <= row.high
+    assert table.loc[("a", "same ranks"), ["rho", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
+    assert table.loc[("a", "opposite"), ["rho", "low", "high"]].tolist() == pytest.approx([-1, -1, -1])
+    noise = table.loc[("a", "noise")]
+    assert noise.low < 0 < noise.high and 0.4 < noise.high - noise.low < 0.8  # about 4 / sqrt(40)
+
+
+def test_agreement_with_a_measure_that_does_not_vary():
+    heads = pd.DataFrame({"a": [1.0, 2, 3], "flat": [0.0, 0, 0], "nearly": [0.0, 0, 1]})
+    table = agreement(heads, draws=100).set_index(["first", "second"])
+    assert table.loc[("a", "flat"), ["rho", "low", "high"]].isna().all()
+    assert table.loc[("a", "nearly"), ["rho", "low", "high"]].notna().all()  # though some draws are constant
+
+
+# --- along training -----------------------------------------------------------------------------------
+
+
+def test_a_heads_birth_is_screening_of_every_snapshot(tmp_path):
+    models = {8000: network(), 16000: network(1)}
+    for samples, model in models.items():
+        file = tmp_path / "snapshots" / f"{samples:09d}.safetensors"
+        save_model(file, model.state_dict(), model.config, {"recipe": {"encoder": "rte"}, "samples": samples})
+    table = along_training(tmp_path, ["relation", "shape2"], draws=20)
+    assert len(table) == 2 * 2 * len(means(screen(network(), RTE, draws=20))) and set(table.token) == {"relation", "shape2"}
+    for samples, model in models.items():
+        model.load_state_dict({name: w.bfloat16().float() for name, w in model.state_dict().items()})
+        mine = table[(table.samples == samples) & (table.token == "relation")]
+        np.testing.assert_allclose(mine.cosine, means(screen(model, RTE, draws=20)).cosine, atol=1e-6)
+    with pytest.raises(RelcoreError, match="--snapshots"):
+        along_training(tmp_path / "snapshots")

@@ -19,7 +19,7 @@ from relcore.errors import RelcoreError
 from relcore.files import read_tensors
 from relcore.model import training
 from relcore.model.checkpoints import load_model
-from relcore.model.training import Run, TrainConfig, evaluation_suites, recipe_of
+from relcore.model.training import Run, TrainConfig, evaluation_suites, recipe_from, recipe_of
 
 QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
 PROMPTS = {"canonical": ["red square is above blue circle", "blue circle is below red square"]}
@@ -115,6 +115,21 @@ def test_a_run_is_not_written_over(tmp_path):
 def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
     train(replace(QUICK, samples=16), tmp_path / "run")
     assert train(QUICK, tmp_path / "run", resume=True).step == 6
+
+
+def test_a_recipe_of_another_version_is_refused_by_name(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"preset": "tiny", "layout": 24000}))
+    with pytest.raises(RelcoreError, match="another version, with layout.*anew"):
+        recipe_from({}, [], tmp_path)
+
+
+def test_snapshots_are_the_weights_of_each_evaluation(tmp_path):
+    Run(QUICK, tmp_path / "run", snapshots=True).train(progress=False)
+    files = sorted((tmp_path / "run" / "snapshots").iterdir())
+    assert [load_model(str(file))[1]["samples"] for file in files] == [16, 32, 48]
+    last, final = (load_model(str(f))[0].state_dict() for f in (files[-1], tmp_path / "run" / "model.safetensors"))
+    assert all(torch.equal(last[name], final[name].bfloat16().float()) for name in final)
+    assert not torch.equal(load_model(str(files[0]))[0].patch_embed.weight, last["patch_embed.weight"])
 
 
 def test_damaged_state_is_refused(tmp_path):
