@@ -36,7 +36,7 @@ def synopsis(
 def screen(
     model: Model = "rte-micro",
     token: Annotated[
-        str | None, typer.Option(help="relation, words, shape1 or shape2; all that fit if not given.")
+        str | None, typer.Option(help="relation, words, color1, shape1, color2 or shape2; all that fit if not given.")
     ] = None,
     centred: Annotated[bool, typer.Option(help="Take out what all relations share.")] = False,
     null: Annotated[str, typer.Option(help="shuffled, words or untrained.")] = "shuffled",
@@ -47,10 +47,10 @@ def screen(
 ) -> None:
     """Find the heads that turn a relation into a direction, from the weights alone.
 
-    A cosine of 1 marks the side where object 1 belongs, -1 that of object 2. Of single words' vectors shape1 and
-    shape2 say nothing of the relation, so RTE is screened on its relation words.
+    A cosine of 1 marks the side where object 1 belongs, -1 that of object 2. Random token embeddings of
+    colours and shapes say nothing of the relation, so RTE is screened on its relation words.
 
-    Example: relcore screen --model e5-micro --token shape2
+    Example: relcore screen --model e5-micro --token color2
     """
     import pandas as pd
 
@@ -60,7 +60,7 @@ def screen(
     from .model.evaluation import write_table
 
     network, _, encoder, _ = open_model(model)
-    tokens = [token] if token else ["relation", "shape1", "shape2"] if encoder.contextual else ["relation"]
+    tokens = [token] if token else [t for t in circuits.TOKENS if t != "words"] if encoder.contextual else ["relation"]
     options = {"centred": centred, "null": null, "seed": seed}
     if along:
         heads = circuits.along_training(Path(model), tokens, **options)

@@ -11,12 +11,13 @@ The vectors screened, by `token`:
   MLP by itself, then the mean over the phrase's words and over the relation's prompts among the 264 of every phrase.
 - "words": the paper's nine single words, read as one string at text positions 0 to 8. Only the four straight
   relations occur. Needs an encoder with a vector a word (RTE).
-- "shape1", "shape2": the relation's effect vectors on that word (kernels.factors), after the caption MLP. W_K is
+- "color1", "shape1", "color2", "shape2": the relation's effect vectors on that word (kernels.factors), after the
+  caption MLP. The paper has the shape words; an encoder that reads both ways may tell as much in the colours. W_K is
   applied to them with its bias, as in the paper: that adds the same map to all eight.
 
-Signs. An object-2 head has a *negative* cosine with shape2: its word says "object 1 is left of me", so object 2,
-which the word draws, belongs on the other side. A relation word may be read with either sign: positive marks the
-side where object 1 belongs, negative that of object 2; what the head writes there (`write_directions`) must fit.
+Signs. An object-2 head has a *negative* cosine with shape2 or color2: its word says "object 1 is left of me", so
+object 2, which the word draws, belongs on the other side. A relation word may be read with either sign: positive
+marks the side where object 1 belongs, negative that of object 2; what the head writes there must fit.
 """
 
 from collections.abc import Sequence
@@ -35,9 +36,9 @@ from ..data.scenes import COLORS, RELATIONS, SHAPES
 from ..errors import RelcoreError
 from ..model.checkpoints import load_model
 from ..model.dit import DiT
-from .factors import FACTORS, effects, factor_table, word_vectors
+from .factors import factor_table, relation_effects, word_vectors
 
-TOKENS = ("relation", "words", "shape1", "shape2")
+TOKENS = ("relation", "words", "color1", "shape1", "color2", "shape2")
 NULLS = ("shuffled", "words", "untrained")
 # Where object 1 lies seen from object 2, as (x, y) with y downwards, in the order of RELATIONS.
 DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
@@ -112,16 +113,16 @@ def text_vectors(model: DiT, encoder, token: str) -> tuple[list[str], Tensor, Te
     if token == "words":
         if encoder.contextual:
             raise RelcoreError(f"the encoder '{encoder.name}' has no vector for a single word: "
-                               "screen it with token relation, shape1 or shape2")  # fmt: skip
+                               "screen it with token relation, or one of the objects' words")  # fmt: skip
         embeddings = torch.stack([encoder.word(w) for w in WORDS]) + encoder.positions[: len(WORDS)]
         return list(WORDS), torch.tensor([RELATIONS.index(r) for r in WORDS.values()]), _read(model, embeddings)
-    prompts = suite(PHRASES)
-    text = encoder.encode(prompts)
-    vectors, factors = word_vectors(text, token, lambda e: _read(model, e)), factor_table(prompts, text)
-    if token == "relation":
-        vectors = torch.stack([vectors[torch.tensor((factors.relation == r).to_numpy())].mean(0) for r in RELATIONS])
+    if token != "relation":
+        vectors = relation_effects(encoder, token, lambda e: _read(model, e))
     else:
-        vectors = effects(vectors, factors[FACTORS[token]])["relation"]
+        prompts = suite(PHRASES)
+        text = encoder.encode(prompts)
+        each, told = word_vectors(text, token, lambda e: _read(model, e)), factor_table(prompts, text).relation
+        vectors = torch.stack([each[torch.tensor((told == r).to_numpy())].mean(0) for r in RELATIONS])
     return list(RELATIONS), torch.arange(len(RELATIONS)), vectors
 
 

@@ -10,6 +10,8 @@ phrases differ in length, which moves the second object's words: where positions
 words, an untrained encoder "knows" much of the relation by length alone. `fusion` reports both.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import torch
@@ -51,6 +53,45 @@ def factor_table(prompts: list[str], text: Text) -> pd.DataFrame:
     length = (text.roles == ROLES.index("relation")).sum(1).numpy()
     pair = [p.relation // 2 for p in parsed]
     return pd.DataFrame({"relation": relation, **columns, "length": length, "pair": pair}).astype("category")
+
+
+# The factors of each word's vector: the object it belongs to, the relation, and the other object's shape.
+FACTORS = {"color1": ["object1", "relation", "shape2"], "shape1": ["object1", "relation", "shape2"],
+           "color2": ["object2", "relation", "shape1"], "shape2": ["object2", "relation", "shape1"],
+           "relation": ["relation", "object1", "object2"]}  # fmt: skip
+
+
+def relation_effects(encoder, role: str, mlp=None) -> Tensor:
+    """The relation's effect vectors [relation, d] on the words of a role, over the 264 prompts with every phrase."""
+    prompts = suite(PHRASES)
+    text = encoder.encode(prompts)
+    names = FACTORS.get(role, FACTORS["relation"])
+    return effects(word_vectors(text, role, mlp), factor_table(prompts, text)[names])["relation"]
+
+
+class Rewired:
+    """An encoder that tells another relation in some words alone: e - v[told] + strength v[other] (paper, T5 analysis).
+
+    v: the relation's effect vectors on the words of each role in `roles`, before the caption MLP. other: prompt -> the
+    relation to put in; None leaves the prompt as it is. Mask and every other word stay.
+    """
+
+    def __init__(self, encoder, roles: list[str], other: Callable[[str], str | None], strength: float = 1.0):
+        self.encoder, self.other, self.strength = encoder, other, strength
+        self.name, self.dim, self.contextual = encoder.name, encoder.dim, encoder.contextual
+        self.effects = {role: relation_effects(encoder, role) for role in roles}
+
+    def encode(self, prompts: list[str]) -> Text:
+        text = self.encoder.encode(prompts)
+        embeddings = text.embeddings.clone()
+        for k, prompt in enumerate(prompts):
+            other = self.other(prompt) if prompt else None
+            if other is None:
+                continue
+            for role, v in self.effects.items():
+                mine = (text.roles[k] == ROLES.index(role)) & text.mask[k]
+                embeddings[k, mine] += self.strength * v[RELATIONS.index(other)] - v[parse(prompt).relation]
+        return Text(embeddings, text.mask, text.roles)
 
 
 def _indicators(column: pd.Series) -> np.ndarray:
@@ -122,9 +163,9 @@ def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int
 
 
 def probe_new_shape(vectors: Tensor, factors: pd.DataFrame, shape: str) -> tuple[float, int]:
-    """Share of relations that a linear probe reads right at a shape word it was not trained on, and of how many.
+    """Share of relations that a linear probe reads right at a shape it was not trained on, and of how many.
 
-    shape: the column with the word's own shape. Logistic regression on standardised vectors; chance is one in
+    shape: the column with the shape of the word's object. Logistic regression on standardised vectors; chance is one in
     eight, and knowing the phrase's length alone gives three or four in eight.
     """
     from sklearn.linear_model import LogisticRegression
@@ -137,11 +178,6 @@ def probe_new_shape(vectors: Tensor, factors: pd.DataFrame, shape: str) -> tuple
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x[~test], y[~test])
         hits += int((probe.predict(x[test]) == y[test]).sum())
     return hits / len(x), len(x)
-
-
-# The factors of each word's vector: its own identity, the relation, and the other object's shape.
-FACTORS = {"shape1": ["object1", "relation", "shape2"], "shape2": ["object2", "relation", "shape1"],
-           "relation": ["relation", "object1", "object2"]}  # fmt: skip
 
 
 def fusion(encoder, mlp=None) -> pd.DataFrame:
@@ -158,7 +194,7 @@ def fusion(encoder, mlp=None) -> pd.DataFrame:
 
     every, canonical, rows = read(suite(PHRASES)), read(suite(CANONICAL)), []
     for token, names in FACTORS.items():
-        own = {"shape1": "object1", "shape2": "object2"}.get(token)
+        own = None if token == "relation" else names[0]
         labels = {own: "own object", "relation": "relation", "all": "all"}
         text, factors = every
         for row in variance_partition(word_vectors(text, token, mlp), factors[names]).itertuples():
@@ -171,7 +207,7 @@ def fusion(encoder, mlp=None) -> pd.DataFrame:
         beyond = explained(vectors, factors[["pair", "relation"]]) - explained(vectors, factors[["pair"]])
         rows.append({"token": token, "measure": "relation at equal length", "value": beyond, "n": len(factors)})
         if own:
-            share, n = probe_new_shape(vectors, factors, token)
+            share, n = probe_new_shape(vectors, factors, f"shape{token[-1]}")
             low, high = wilson(share * n, n)
             rows.append({"token": token, "measure": "relation, new shape", "value": share,
                          "low": low, "high": high, "n": n})  # fmt: skip

@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from relcore.data.encoders import make_encoder
-from relcore.data.prompts import CANONICAL, PHRASES, parse, suite
+from relcore.data.prompts import CANONICAL, PHRASES, ROLES, parse, suite
 from relcore.data.scenes import RELATIONS
 from relcore.errors import RelcoreError
 from relcore.kernels.factors import (
+    Rewired,
     effects,
     explained,
     factor_table,
     fusion,
     probe_new_shape,
+    relation_effects,
     variance_partition,
     word_vectors,
 )
@@ -143,3 +145,38 @@ def test_a_contextual_encoder_mixes_the_relation_into_both_shapes(tables):
 def test_fusion_says_how_many_prompts_it_saw(tables):
     assert set(tables["e5"].n) == {len(suite(PHRASES)), len(PROMPTS)}
     assert tables["e5"].value.between(-1e-9, 1 + 1e-9).all()
+
+
+# --- telling another relation in some words -------------------------------------------------------------
+
+
+def test_rewired_words_hold_the_effect_of_the_other_relation_and_no_other_word_moves():
+    e5 = make_encoder("e5")
+    prompts = [p for p in suite(PHRASES) if parse(p).relation == RELATIONS.index("left")]
+    plain, rewired = e5.encode(prompts), Rewired(e5, ["shape2"], lambda p: "above").encode(prompts)
+    v = relation_effects(e5, "shape2")
+    mine = (plain.roles == ROLES.index("shape2")) & plain.mask
+    moved = (rewired.embeddings - plain.embeddings)[mine]
+    torch.testing.assert_close(moved, (v[0] - v[2]).expand_as(moved), rtol=1e-4, atol=1e-4)
+    assert torch.equal(rewired.embeddings[~mine], plain.embeddings[~mine]) and torch.equal(rewired.mask, plain.mask)
+    # Along the direction that tells the two apart, the rewired words lie where those of "above" lie.
+    above = e5.encode([p.replace(PHRASES["left"][0], "above") for p in prompts if PHRASES["left"][0] in p])
+    axis = v[0] - v[2]
+    along = [word_vectors(text, "shape2") @ axis for text in (plain, rewired, above)]
+    low, high, target = (float(a.mean()) for a in along)
+    assert abs(high - target) < 0.2 * abs(high - low)
+
+
+def test_rewiring_to_its_own_relation_or_to_none_changes_nothing():
+    e5, prompts = make_encoder("e5"), ["red square is above blue circle", ""]
+    plain = e5.encode(prompts)
+    for other in (lambda p: "above", lambda p: None):
+        rewired = Rewired(e5, ["shape1", "special"], other).encode(prompts)
+        torch.testing.assert_close(rewired.embeddings, plain.embeddings)
+    far = Rewired(e5, ["shape1"], lambda p: "below", strength=3.0).encode(prompts).embeddings - plain.embeddings
+    v = relation_effects(e5, "shape1")
+    torch.testing.assert_close(far.abs().amax((0, 1)), (3 * v[1] - v[0]).abs(), rtol=1e-3, atol=1e-4)
+
+
+def test_random_tokens_of_objects_tell_no_relation_but_by_their_place():
+    assert relation_effects(make_encoder("rte"), "shape1").norm() < 1e-3
