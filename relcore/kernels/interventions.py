@@ -264,7 +264,7 @@ def sweep(model: DiT, encoder, interventions: dict[str, Intervention | None], pr
     parts = [done]
     left = [name for name in interventions if name not in have]
     for name in tqdm(left, desc=progress, unit="run", disable=progress is None):
-        draw = drawn_with(interventions[name]) if interventions[name] else sample
+        draw = drawn_with(interventions[name]) if interventions[name] else None
         rows = evaluate(model, encoder, prompts, seeds, draw=draw, **sampling)
         parts.append(rows.assign(intervention=name))
         if file:

@@ -2,7 +2,8 @@
 
 While pictures are drawn, every cross-attention pattern is summed over the tokens of each text role on the
 spot; no map is kept. The image's roles are known only once the picture is finished, so what is held is the
-role-summed attention of one batch of pictures, which is then averaged over the tokens of each image role.
+role-summed attention of one batch of pictures, which is then averaged over the tokens of each image role. A mean over
+the steps is taken on the way, too: that holds a thousandth of what the maps would take (`memory`).
 
 The paper's code (`paper_facts.md` 7) sums over an object's tokens without dividing by their number, and takes the
 maximum over the steps: reduce="sum", over_steps="max". The default, mean mass per image token, has rows that
@@ -35,13 +36,14 @@ MAJORITY = 0.5  # a head belongs to the kind of word that gets more than this sh
 
 
 def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], branch: str = "conditional",
-                   **sampling) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+                   mean: bool = False, **sampling) -> tuple[Tensor, list[Tensor], int]:  # fmt: skip
     """Draw a picture per (prompt, seed) as one batch: the pictures, and their attention to each text role.
 
-    Returns uint8 [picture, y, x, rgb] and, for every pass of the network (one a step; Heun's sampler has two),
+    Returns uint8 [picture, y, x, rgb]; for every pass of the network (one a step; Heun's sampler has two)
     fp32 [layer, picture, head, image, text role]: 64 x 7 numbers a map, which sum to 1 over the text roles (to 1 % if
-    the network runs in bf16). branch: "conditional", or the guided steps' "unconditional" half, which sees special
-    tokens alone and ends with guidance. sampling: as in `diffusion.sample`, batch aside.
+    the network runs in bf16); and the number of passes. branch: "conditional", or the guided steps' "unconditional"
+    half, which sees special tokens alone and ends with guidance. mean: keep only the mean over the passes, a list of
+    one. sampling: as in `diffusion.sample`, batch aside.
     Raises RelcoreError for an unknown branch or one that is not computed.
     """
     if branch not in BRANCHES:
@@ -52,17 +54,21 @@ def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], br
     roles = F.one_hot(text.roles, len(ROLES)).to(model.positions)  # [picture, token, text role]
     shape = (model.config.depth, len(prompts), model.blocks[0].cross_attn.heads, model.config.grid**2, len(ROLES))
     passes: list[Tensor] = []
+    last = 0
 
     def reduce(layer: int, pattern: Tensor, step: int) -> Tensor:
         """pattern: [batch, head, image, token], handed on untouched."""
+        nonlocal last
         if len(pattern) == first:  # guidance has stopped: there is no second half
             return pattern
-        if step == len(passes):
-            passes.append(pattern.new_empty(shape, dtype=torch.float32))
+        last, slot = step, 0 if mean else step
+        if slot == len(passes):
+            passes.append(pattern.new_zeros(shape, dtype=torch.float32))
         mine = pattern[first : first + len(roles), ..., : roles.shape[1]].float()
         with torch.autocast(pattern.device.type, enabled=False):  # sums in fp32 also where the network runs in bf16
             # Heads and image tokens as one axis: one product a picture, not one a head.
-            passes[step][layer] = (mine.flatten(1, 2) @ roles).view(shape[1:])
+            masses = (mine.flatten(1, 2) @ roles).view(shape[1:])
+            passes[slot][layer].lerp_(masses, 1 / (step + 1) if mean else 1)  # a running mean, or as it is
         return pattern
 
     edits = {f"blocks.{layer}.cross_attn.pattern": partial(reduce, layer) for layer in range(shape[0])}
@@ -71,7 +77,7 @@ def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], br
     if not passes:
         raise RelcoreError("without guidance there is no unconditional branch: take a guidance other than 1, "
                            "and guided_until above 0")  # fmt: skip
-    return pictures, passes
+    return pictures, passes, last + 1
 
 
 def image_roles(picture: np.ndarray, prompt: Prompt, grid: int = 8) -> np.ndarray | None:
@@ -90,24 +96,27 @@ def image_roles(picture: np.ndarray, prompt: Prompt, grid: int = 8) -> np.ndarra
     return np.stack(shares).reshape(len(IMAGE_ROLES), -1) if background.any() else None
 
 
-def _masses(model: DiT, encoder, texts: list[str], noise: list[int], branch: str, reduce: str, **sampling) -> Tensor:
-    """Attention mass of a batch's bound pictures: fp64 [step, layer, picture, head, image role, text role].
+def _masses(model: DiT, encoder, texts: list[str], noise: list[int], branch: str, mean: bool, reduce: str,
+            **sampling) -> tuple[Tensor, int]:  # fmt: skip
+    """Attention mass of a batch's bound pictures: fp64 [step, layer, picture, head, image role, text role]; its maps.
 
     A function of its own, so that one batch's attention is gone before the next one's is made.
     """
-    pictures, passes = role_attention(model, encoder, texts, noise, branch, **sampling)
+    pictures, passes, steps = role_attention(model, encoder, texts, noise, branch, mean, **sampling)
     found = [image_roles(p.numpy(), parse(t), model.config.grid) for p, t in zip(pictures, texts, strict=True)]
     keep = [i for i, shares in enumerate(found) if shares is not None]
     shares = np.array([found[i] for i in keep], np.float32).reshape(len(keep), len(IMAGE_ROLES), model.config.grid**2)
     weights = torch.from_numpy(shares).to(passes[0])
     if reduce == "mean":
         weights = weights / weights.sum(-1, keepdim=True)
-    return torch.stack([weights[:, None] @ attention[:, keep] for attention in passes]).cpu().double()
+    # Layer by layer: picking the bound pictures copies, and should not double what is held.
+    mass = torch.stack([torch.stack([weights[:, None] @ layer[keep] for layer in step]) for step in passes])
+    return mass.cpu().double(), steps * mass[0, ..., 0, 0].numel()
 
 
 def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
              branch: str = "conditional", reduce: str = "mean", over_steps: str | None = None,
-             progress: str | None = None, batch: int = 48, **sampling) -> pd.DataFrame:  # fmt: skip
+             progress: str | None = None, batch: int = 24, **sampling) -> pd.DataFrame:  # fmt: skip
     """Mean attention mass from each image role to each text role, over the pictures of prompts x seeds.
 
     Tidy: layer, head, step, image_role, text_role, mass, low, high (normal 95 % interval of the mean over pictures;
@@ -127,10 +136,10 @@ def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     drawn = n = maps = 0
     total = squares = 0.0  # over pictures: [step, layer, head, image role, text role]
     for texts, noise in tqdm(parts, desc=progress, unit="batch", disable=progress is None, leave=False):
-        mass = _masses(model, encoder, texts, noise, branch, reduce, **sampling)
-        drawn, n, maps = drawn + len(texts), n + mass.shape[2], maps + mass[..., 0, 0].numel()
-        if over_steps:
-            mass = mass.amax(0, keepdim=True) if over_steps == "max" else mass.mean(0, keepdim=True)
+        mass, watched = _masses(model, encoder, texts, noise, branch, over_steps == "mean", reduce, **sampling)
+        drawn, n, maps = drawn + len(texts), n + mass.shape[2], maps + watched
+        if over_steps == "max":
+            mass = mass.amax(0, keepdim=True)
         total, squares = total + mass.sum(2), squares + mass.square().sum(2)
     if not n:
         raise RelcoreError(f"none of {drawn} pictures shows the prompt's two objects, so no image token has a role: "
@@ -167,18 +176,19 @@ def profile(table: pd.DataFrame, image_role: str = "object1") -> pd.DataFrame:
     return heads.assign(cluster=heads.idxmax(axis=1).where(heads.max(axis=1) > MAJORITY, "mixed")).reset_index()
 
 
-def memory(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *, batch: int = 48,
-           steps: int = 18, guided: int = 10) -> dict[str, int]:  # fmt: skip
+def memory(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *, batch: int = 24,
+           steps: int = 18, guided: int = 10, over_steps: str | None = None) -> dict[str, int]:  # fmt: skip
     """Bytes of a run's attention in fp32: {"reduction": held at peak by `synopsis`, "maps": if every map were stored}.
 
     steps: passes of the network; guided: those of them that run both branches (the defaults are the sampler's).
-    reduction: one batch by text role, and the running sums; averaging over image tokens adds a fifth for a moment.
-    maps: all cross-attention patterns, padding included.
+    reduction: one batch by text role, for every step or their mean; one layer of it on its way there; and the running
+    sums. maps: all cross-attention patterns, padding included.
     """
     parts = [texts for texts, _ in batches(prompts, seeds, batch)]
-    maps = model.config.depth * model.blocks[0].cross_attn.heads  # of a picture, step and branch
-    numbers = maps * model.config.grid**2  # of a token or a role
-    sums = 2 * 8 * steps * maps * len(IMAGE_ROLES) * len(ROLES)  # of masses and their squares, in double precision
-    held = steps * max(map(len, parts), default=0) * len(ROLES)
+    heads, tokens = model.blocks[0].cross_attn.heads, model.config.grid**2
+    maps = model.config.depth * heads  # of a picture, step and branch
+    kept, shown = 1 if over_steps == "mean" else steps, 1 if over_steps else steps
+    sums = 2 * 8 * shown * maps * len(IMAGE_ROLES) * len(ROLES)  # of masses and their squares, in double precision
+    held = max(map(len, parts), default=0) * tokens * len(ROLES) * (kept * maps + heads)
     stored = sum((steps + guided) * len(texts) * encoder.encode(texts).mask.shape[1] for texts in parts)
-    return {"reduction": 4 * numbers * held + sums, "maps": 4 * numbers * stored}
+    return {"reduction": 4 * held + sums, "maps": 4 * maps * tokens * stored}

@@ -31,17 +31,20 @@ def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tu
 
 
 def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
-             progress: str | None = None, batch: int = 48, draw: Callable[..., Tensor] = sample,
+             progress: str | None = None, batch: int = 48, draw: Callable[..., Tensor] | None = None,
              **sampling) -> pd.DataFrame:  # fmt: skip
     """One row a picture: prompt, seed, relation and the verdicts of `scoring.score`.
 
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
-    draw: what draws a batch, called as `diffusion.sample`; sampling: process, sampler, steps, guidance, as there.
+    draw: what draws a batch, called as `diffusion.sample` and in its place.
+    sampling: process, sampler, steps, guidance, as there.
     """
     rows = []
     for texts, noise in tqdm(batches(prompts, seeds, batch), desc=progress, unit="batch", disable=progress is None,
                              leave=False):  # fmt: skip
-        for text, seed, image in zip(texts, noise, draw(model, encoder, texts, noise, **sampling), strict=True):
+        for text, seed, image in zip(
+            texts, noise, (draw or sample)(model, encoder, texts, noise, **sampling), strict=True
+        ):
             prompt = parse(text)
             verdict = score(detect(image.numpy()), prompt)
             rows.append({"prompt": text, "seed": seed, "relation": RELATIONS[prompt.relation], **verdict})
@@ -89,24 +92,6 @@ def training_curve(name: str, results: Path = RESULTS) -> pd.DataFrame:
         raise RelcoreError(f"cannot read the training curve '{folder}' ({error}): restore it from git") from error
     table["low"], table["high"] = zip(*map(wilson, table.value * table.n, table.n), strict=True)
     return table.assign(run=name, **{key: recipe[key] for key in ("encoder", "preset", "seed")})
-
-
-def over_seeds(curves: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Curves of several seeds as one: the mean, with the seeds' lowest and highest value as low and high.
-
-    by: the columns that tell the arms apart. A single seed keeps its 95 % interval. Rows: by, suite, metric, samples
-    (as far as every seed of the arm goes), value, low, high, seeds.
-    """
-    keys = [*by, "suite", "metric", "samples"]
-    seeds = curves.groupby(by, observed=True).run.nunique().rename("all_seeds")
-    several = curves.groupby(keys, observed=True, as_index=False).agg(
-        value=("value", "mean"), least=("value", "min"), most=("value", "max"),
-        low=("low", "first"), high=("high", "first"), seeds=("run", "nunique"),
-    )  # fmt: skip
-    several = several.merge(seeds, on=by).query("seeds == all_seeds")
-    single = several.seeds == 1
-    bounds = {"low": several.low.where(single, several.least), "high": several.high.where(single, several.most)}
-    return several.assign(**bounds)[[*keys, "value", "low", "high", "seeds"]]
 
 
 def reached(curves: pd.DataFrame, levels: tuple[float, ...] = (0.5, 0.95)) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from .figures import GROUP_COLORS, INK
 OUTSIDE = "#e4572e"  # a head outside every null
 
 
-def head_scores(table: pd.DataFrame) -> Figure:
-    """Heat maps of `cosine`, layer by head, numbers in the cells: one row of panels an `arm`, one panel a `panel`."""
+def head_scores(table: pd.DataFrame, value: str = "cosine", vmin: float = -1, cmap: str = "RdBu_r") -> Figure:
+    """Heat maps of `value`, layer by head, numbers in the cells: one row of panels an `arm`, one panel a `panel`."""
     arms, heads, layers = table.arm.unique(), table["head"].max() + 1, table.layer.max() + 1
     columns = table.groupby("arm").panel.nunique().max()
     size = (0.5 + columns * (0.4 + 0.44 * heads), len(arms) * (0.85 + 0.24 * layers))
@@ -23,8 +23,8 @@ def head_scores(table: pd.DataFrame) -> Figure:
         part.suptitle(arm, fontsize=10, x=0.01, ha="left")
         axes = part.subplots(1, columns, squeeze=False)[0]
         for axis, (panel, rows) in zip(axes, table[table.arm == arm].groupby("panel", sort=False), strict=False):
-            grid = rows.pivot(index="layer", columns="head", values="cosine")
-            sns.heatmap(grid, vmin=-1, vmax=1, cmap="RdBu_r", annot=True, fmt=".2f", annot_kws={"size": 7},
+            grid = rows.pivot(index="layer", columns="head", values=value)
+            sns.heatmap(grid, vmin=vmin, vmax=1, cmap=cmap, annot=True, fmt=".2f", annot_kws={"size": 7},
                         cbar=False, ax=axis)  # fmt: skip
             axis.set_title(panel, fontsize=8)
             axis.set(xlabel=None, ylabel=None)

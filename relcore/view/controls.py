@@ -13,24 +13,8 @@ def _image(png: bytes) -> w.Image:
     return w.Image(value=png, format="png", layout=w.Layout(max_width="100%", object_fit="contain"))
 
 
-def frames(render: Callable[[object], bytes], values: Sequence, label: str, texts: Sequence[str] | None = None,
-           interval: int = 500) -> w.VBox:  # fmt: skip
-    """A slider with play button over `render(value) -> PNG bytes`, one frame a value.
-
-    texts: what stands beside the slider for each value; the value itself if not given.
-    """
-    stack = w.Stack([_image(render(value)) for value in values], selected_index=0)
-    slider = w.IntSlider(min=0, max=len(values) - 1, description=label, readout=False)
-    play = w.Play(min=0, max=len(values) - 1, interval=interval)
-    text = w.Stack([w.Label(str(t)) for t in (texts or values)], selected_index=0)
-    for target in (stack, text):
-        w.jslink((slider, "value"), (target, "selected_index"))
-    w.jslink((play, "value"), (slider, "value"))
-    return w.VBox([w.HBox([play, slider, text]), stack])
-
-
-def grid(render: Callable[..., bytes], **choices: Sequence[str]) -> w.VBox:
-    """Dropdowns, one a keyword, over `render(keyword=value, ...) -> PNG bytes` for every combination.
+def _stacks(choices: dict[str, Sequence[str]], leaf: Callable[[dict], w.Widget]) -> list[w.Widget]:
+    """A row of dropdowns, one a choice, and under it the leaf of the chosen values.
 
     Stacks nest, one level a dropdown, so each dropdown's index is joined to every stack of its level.
     """
@@ -39,13 +23,40 @@ def grid(render: Callable[..., bytes], **choices: Sequence[str]) -> w.VBox:
 
     def build(chosen: dict) -> w.Widget:
         if len(chosen) == len(names):
-            return _image(render(**chosen))
+            return leaf(chosen)
         name = names[len(chosen)]
         stack = w.Stack([build({**chosen, name: value}) for value in choices[name]], selected_index=0)
         w.jslink((menus[name], "index"), (stack, "selected_index"))
         return stack
 
-    return w.VBox([w.HBox(list(menus.values()), layout=w.Layout(flex_flow="row wrap")), build({})])
+    return [w.HBox(list(menus.values()), layout=w.Layout(flex_flow="row wrap")), build({})]
+
+
+def frames(render: Callable[..., bytes], values: Sequence, label: str, texts: Sequence[str] | None = None,
+           interval: int = 500, **choices: Sequence[str]) -> w.VBox:  # fmt: skip
+    """A slider with play button over `render(value, choice=..., ...) -> PNG bytes`, one frame a value.
+
+    texts: what stands beside the slider for each value; the value itself if not given. choices: dropdowns, as in
+    `grid`; the slider keeps its place when another is chosen.
+    """
+    slider = w.IntSlider(min=0, max=len(values) - 1, description=label, readout=False)
+    play = w.Play(min=0, max=len(values) - 1, interval=interval)
+    text = w.Stack([w.Label(str(t)) for t in (texts or values)], selected_index=0)
+    w.jslink((slider, "value"), (text, "selected_index"))
+    w.jslink((play, "value"), (slider, "value"))
+
+    def film(chosen: dict) -> w.Stack:
+        stack = w.Stack([_image(render(value, **chosen)) for value in values], selected_index=0)
+        w.jslink((slider, "value"), (stack, "selected_index"))
+        return stack
+
+    menus, pictures = _stacks(choices, film)
+    return w.VBox([*([menus] if choices else []), w.HBox([play, slider, text]), pictures])
+
+
+def grid(render: Callable[..., bytes], **choices: Sequence[str]) -> w.VBox:
+    """Dropdowns, one a keyword, over `render(keyword=value, ...) -> PNG bytes` for every combination."""
+    return w.VBox(_stacks(choices, lambda chosen: _image(render(**chosen))))
 
 
 def live(render: Callable[..., bytes], **controls: w.Widget) -> w.VBox:

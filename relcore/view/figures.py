@@ -27,6 +27,7 @@ GROUP_COLORS = ("#4c9be8", "#e8a13c", "#4fb477", "#e4572e", "#c77dff", "#9a9a9a"
 ARM_COLORS = dict(zip(("RTE", "e5-small", "MiniLM", "RTE without positions"), GROUP_COLORS, strict=False))
 ROLE_COLORS = {"color1": "#e4572e", "shape1": "#e8a13c", "relation": "#c77dff", "color2": "#4c9be8",
                "shape2": "#4fb477", "filler": "#9a9a9a", "special": "#6b6b6b"}  # fmt: skip
+ROLE_NAMES = {role: role.replace("color", "colour ").replace("shape", "shape ") for role in ROLE_COLORS}
 
 
 def style() -> None:
@@ -147,10 +148,11 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
 def curves(
     table: pd.DataFrame, hue: str, col: str, colors: dict[str, str] | None = None, *,
     xlabel: str = "samples seen (thousands)", ylabel: str = "share",
-    marks: dict[str, float] | None = None, ylim: tuple | None = (-0.02, 1.02),
+    marks: dict[str, float] | None = None, ylim: tuple | None = (-0.02, 1.02), unit: str | None = None,
 ) -> Figure:  # fmt: skip
     """Lines of `value` with bands (low, high) over `samples`, one colour a hue, one panel a col.
 
+    unit: a column whose values (runs, say) get a line each, without bands.
     marks: {label: level}, drawn as dotted horizontal lines in every panel.
     """
     panels, groups = list(dict.fromkeys(table[col])), list(dict.fromkeys(table[hue]))
@@ -164,9 +166,12 @@ def curves(
     for axis, panel in zip(axes.flat, panels, strict=False):
         for group in groups:
             rows_ = table[(table[col] == panel) & (table[hue] == group)].sort_values("samples")
-            x = rows_.samples / 1000
-            axis.plot(x, rows_.value, "o-", ms=3, lw=1.5, color=shown[group], label=group)
-            axis.fill_between(x, rows_.low, rows_.high, color=shown[group], alpha=0.2, lw=0)
+            lines = [line for _, line in rows_.groupby(unit)] if unit else [rows_]
+            for k, line in enumerate(lines):
+                x, label = line.samples / 1000, group if k == 0 else None
+                axis.plot(x, line.value, "o-", ms=3, lw=1.5, color=shown[group], label=label)
+                if not unit:
+                    axis.fill_between(x, line.low, line.high, color=shown[group], alpha=0.2, lw=0)
         for label, level in (marks or {}).items():
             axis.axhline(level, color=INK, ls=":", lw=1)
             axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)

@@ -110,7 +110,7 @@ def test_equals_storing_every_map_and_looping(model, encoder, good_pictures):
         over = synopsis(model, encoder, PROMPTS, SEEDS, steps=3, over_steps=how)
         expected = getattr(naive, how)(3, keepdims=True).mean(0)  # over a picture's steps first, then over pictures
         np.testing.assert_allclose(masses(over), expected, atol=1e-6, err_msg=how)
-        assert (over.step == -1).all()
+        assert (over.step == -1).all() and over.attrs["maps"] == table.attrs["maps"]
 
 
 def test_rows_sum_to_one(model, encoder, good_pictures):
@@ -118,7 +118,7 @@ def test_rows_sum_to_one(model, encoder, good_pictures):
     good = synopsis(model, encoder, PROMPTS, SEEDS, steps=2)
     np.testing.assert_allclose(masses(good).sum(-1), 1, atol=1e-6)
     assert (good.mass >= 0).all() and good.mass.std() > 0.05
-    _, passes = role_attention(model, encoder, prompts, [0, 1, 2], steps=2)
+    _, passes, _ = role_attention(model, encoder, prompts, [0, 1, 2], steps=2)
     for attention in passes:  # [layer, picture, head, image, text role]
         np.testing.assert_allclose(attention.sum(-1), 1, atol=1e-6)
         assert (attention[:, 2, ..., ROLES.index("color2")] == 0).all()
@@ -149,7 +149,7 @@ def test_sums_are_in_fp32_where_the_network_is_not(model, encoder):
     texts = PROMPTS[:1]
     with capture(model, ["blocks.0.cross_attn.pattern"]) as cache:
         sample(model, encoder, texts, [0], steps=1, precision="bf16")
-    _, (attention,) = role_attention(model, encoder, texts, [0], steps=1, precision="bf16")
+    _, (attention,), _ = role_attention(model, encoder, texts, [0], steps=1, precision="bf16")
     pattern = cache["blocks.0.cross_attn.pattern", 0][:1].float()
     assert not torch.allclose(pattern.sum(-1), torch.ones(1), atol=1e-6)  # rounded, and kept as it is
     torch.testing.assert_close(attention[0].sum(-1), pattern.sum(-1), rtol=0, atol=1e-6)
@@ -158,8 +158,8 @@ def test_sums_are_in_fp32_where_the_network_is_not(model, encoder):
 def test_pictures_are_the_same_with_and_without(model, encoder):
     texts = PROMPTS * 2
     plain = sample(model, encoder, texts, NOISE, steps=3)
-    pictures, passes = role_attention(model, encoder, texts, NOISE, steps=3)
-    assert torch.equal(pictures, plain) and len(passes) == 3
+    pictures, passes, steps = role_attention(model, encoder, texts, NOISE, steps=3)
+    assert torch.equal(pictures, plain) and len(passes) == steps == 3
     assert model.tap is None and not model._forward_hooks
 
 
@@ -302,15 +302,18 @@ def test_profile_reads_what_synopsis_writes(model, encoder, good_pictures):
         profile(planted({(0, 0): {}}), "sky")
 
 
-def test_memory_is_what_is_really_held(model, encoder):
-    _, passes = role_attention(model, encoder, PROMPTS * 2, NOISE)
+@pytest.mark.parametrize("over_steps", [None, "mean", "max"])
+def test_memory_is_what_is_really_held(model, encoder, over_steps):
+    _, passes, steps = role_attention(model, encoder, PROMPTS * 2, NOISE, mean=over_steps == "mean")
     with capture(model, ["blocks.*.cross_attn.pattern"]) as cache:
         sample(model, encoder, PROMPTS * 2, NOISE)
-    told = memory(model, encoder, PROMPTS, SEEDS, batch=4)
+    told = memory(model, encoder, PROMPTS, SEEDS, batch=4, over_steps=over_steps)
     assert told["maps"] == sum(pattern.nbytes for pattern in cache.values())
-    sums = 2 * 8 * 2 * 2 * len(passes) * len(IMAGE_ROLES) * len(ROLES)
-    assert told["reduction"] == sum(attention.nbytes for attention in passes) + sums
-    more = memory(model, encoder, PROMPTS, range(20), batch=4)
+    shown = 1 if over_steps else steps
+    assert len(passes) == (1 if over_steps == "mean" else steps)
+    sums = 2 * 8 * 2 * 2 * shown * len(IMAGE_ROLES) * len(ROLES)
+    assert told["reduction"] == sum(attention.nbytes for attention in passes) + passes[0][0].nbytes + sums
+    more = memory(model, encoder, PROMPTS, range(20), batch=4, over_steps=over_steps)
     assert more == {"reduction": told["reduction"], "maps": 10 * told["maps"]}  # grows with the run, or not at all
 
 
@@ -319,9 +322,9 @@ def test_one_batch_is_held_at_a_time(model, encoder, good_pictures, monkeypatch)
 
     def watched(*args, **kwargs):
         assert not any(tensor() is not None for tensor in held)  # of earlier batches
-        pictures, passes = role_attention(*args, **kwargs)
+        pictures, passes, number = role_attention(*args, **kwargs)
         held.extend(map(weakref.ref, passes))
-        return pictures, passes
+        return pictures, passes, number
 
     monkeypatch.setattr(module, "role_attention", watched)
     synopsis(model, encoder, PROMPTS, SEEDS, steps=2, batch=1)

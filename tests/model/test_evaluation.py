@@ -10,7 +10,7 @@ from relcore.data.prompts import parse, suite
 from relcore.data.scenes import RELATIONS, Scenes, render, sample_scenes
 from relcore.data.scoring import METRICS
 from relcore.model import evaluation
-from relcore.model.evaluation import evaluate, ground_truth, over_seeds, reached, report
+from relcore.model.evaluation import evaluate, ground_truth, reached, report
 
 PROMPTS = suite()[::16]
 ONE_LEVEL = 1  # as in test_diffusion.py
@@ -81,16 +81,6 @@ def curve(run: str, values: list[float], arm: str = "rte") -> pd.DataFrame:
         "samples": [10 * (i + 1) for i in range(len(values))], "seconds": [60.0 * (i + 1) for i in range(len(values))],
         "low": [v - 0.1 for v in values], "high": [v + 0.1 for v in values],
     })  # fmt: skip
-
-
-def test_seeds_of_an_arm_become_their_mean_and_range_as_far_as_all_go():
-    curves = pd.concat([curve("a", [0.1, 0.5, 0.9]), curve("b", [0.3, 0.3]), curve("c", [0.2], "e5")])
-    out = over_seeds(curves, ["encoder"]).set_index(["encoder", "samples"])
-    assert out.index.tolist() == [("e5", 10), ("rte", 10), ("rte", 20)]
-    np.testing.assert_allclose(out.loc[("rte", 10), ["value", "low", "high"]].tolist(), [0.2, 0.1, 0.3])
-    np.testing.assert_allclose(out.loc[("rte", 20), ["value", "low", "high"]].tolist(), [0.4, 0.3, 0.5])
-    np.testing.assert_allclose(out.loc[("e5", 10), ["value", "low", "high"]].tolist(), [0.2, 0.1, 0.3])  # its interval
-    assert out.seeds.tolist() == [1, 2, 2]
 
 
 def test_a_level_is_reached_at_the_first_evaluation_that_has_it():

@@ -1,0 +1,89 @@
+"""Figures of the attention synopsis: one step of it with its parts, and heads' masses against another measure."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from .figures import GROUP_COLORS, INK, ROLE_COLORS, ROLE_NAMES
+
+MASS = {"vmin": 0, "vmax": 1, "cmap": "viridis"}
+OBJECT_LINES = ("solid", "dashed")  # outlines of object 1 and object 2
+
+
+def step(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: np.ndarray, pooled: pd.DataFrame,
+         cells: np.ndarray, chosen: tuple[int, int], titles: tuple[str, str]) -> Figure:  # fmt: skip
+    """One step of a synopsis: pictures and the chosen head's map of each text role above; what becomes of them below.
+
+    pictures: {title: uint8 [y, x, rgb]}; maps: {text role: [y, x]}; shares: of the image tokens, [object, y, x], drawn
+    as outlines; pooled: the chosen head's mass, image roles by text roles; cells: [layer, head, step], NaN for steps
+    to come, of one image and text role. titles: of the figure, and of the cells.
+    """
+    figure = plt.figure(figsize=(8.8, 4))  # margins by hand: a constrained layout takes longer than all the drawing
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 2.1))
+    above.suptitle(titles[0], fontsize=9)
+    axes = above.subplots(1, len(pictures) + len(maps), gridspec_kw={"left": 0, "right": 1, "bottom": 0, "top": 0.72})
+    for axis, (title, picture) in zip(axes, [*pictures.items(), *maps.items()], strict=True):
+        if picture.ndim == 3:
+            axis.imshow(picture, interpolation="nearest")
+        else:
+            axis.imshow(picture, interpolation="nearest", **MASS)
+            for outline, line in zip(shares, OBJECT_LINES, strict=True):
+                axis.contour(outline, [0.3], colors="white", linewidths=1, linestyles=line)
+        axis.set_title(ROLE_NAMES.get(title, title), fontsize=8)
+        axis.axis("off")
+    margins = {"left": 0.09, "right": 1, "bottom": 0.24, "top": 0.9, "wspace": 0.16}
+    bars, matrix, grid = below.subplots(1, 3, width_ratios=(1.15, 1.5, 0.75), gridspec_kw=margins)
+    left = np.zeros(len(pooled))
+    for role, mass in pooled.items():
+        bars.barh(pooled.index, mass, left=left, color=ROLE_COLORS[role], label=ROLE_NAMES[role])
+        left += mass
+    bars.invert_yaxis()
+    bars.set_xlim(0, 1)
+    bars.set_title("pooled: mean mass per image token", fontsize=8)
+    spacing = {"columnspacing": 0.8, "handlelength": 1.2, "handleheight": 1}
+    bars.legend(ncols=4, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), **spacing)
+    layers, heads, steps = cells.shape
+    ink = {"linewidths": 0.3, "linecolor": INK, "cbar": False, **MASS}
+    sns.heatmap(cells.reshape(-1, steps), ax=matrix, **ink)
+    matrix.set_yticks(np.arange(layers) * heads + heads / 2, [f"L{layer}" for layer in range(layers)], rotation=0)
+    matrix.set_xticks([0.5, steps - 0.5], [1, steps], rotation=0)
+    matrix.set(xlabel="step")
+    matrix.set_title(f"{titles[1]}: every head, step by step", fontsize=8)
+    done = int(np.isfinite(cells[0, 0]).sum())
+    sns.heatmap(cells[..., :done].mean(-1), annot=True, fmt=".2f", annot_kws={"size": 7}, ax=grid, **ink)
+    grid.set_xticklabels([f"H{head}" for head in range(heads)])
+    grid.set_yticklabels([f"L{layer}" for layer in range(layers)], rotation=0)
+    grid.set_title(f"mean of {done} step{'s' * (done > 1)}", fontsize=8)
+    frame = {"fill": False, "ec": "#e4572e", "lw": 2, "clip_on": False}
+    grid.add_patch(plt.Rectangle(chosen[::-1], 1, 1, **frame))
+    matrix.add_patch(plt.Rectangle((done - 1, chosen[0] * heads + chosen[1]), 1, 1, **frame))
+    for axis in (bars, matrix, grid):
+        axis.tick_params(labelsize=8, length=0)
+        axis.xaxis.label.set_size(8)
+    return figure
+
+
+def against(table: pd.DataFrame, xlabel: str, ylabel: str, named: float, columns: int = 4) -> Figure:
+    """Heads as dots, `mass` over `x`, one panel a `panel`, one colour a `group`; a name from a mass of `named` on."""
+    panels = list(table.panel.unique())
+    size = (2.4 * min(columns, len(panels)), 0.6 + 2.3 * -(-len(panels) // columns))
+    options = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, axes = plt.subplots(-(-len(panels) // columns), min(columns, len(panels)), figsize=size, **options)
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        mine = table[table.panel == panel]
+        for color, (group, rows) in zip(GROUP_COLORS, mine.groupby("group", sort=False), strict=False):
+            axis.scatter(rows.x, rows.mass, 18, color, alpha=0.8, label=group)
+        for dot in mine[mine.mass >= named].itertuples():
+            side, place = ("left", (5, 0)) if dot.x < 0.5 else ("right", (-5, 0))
+            axis.annotate(f"L{dot.layer}H{dot.head}", (dot.x, dot.mass), place, textcoords="offset points",
+                          fontsize=7, va="center", ha=side)  # fmt: skip
+        axis.set_title(panel, fontsize=9)
+    axes[0, 0].set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    figure.supxlabel(xlabel, fontsize=10, color=INK)
+    figure.supylabel(ylabel, fontsize=10, color=INK)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside upper center")
+    return figure
