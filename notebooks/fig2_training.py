@@ -42,7 +42,7 @@ import torch
 
 from relcore.data import prompts, scenes, scoring
 from relcore.data.encoders import make_encoder
-from relcore.model.checkpoints import load_model
+from relcore.model.checkpoints import load_model, manifest
 from relcore.model.diffusion import (
     RectifiedFlow,
     fast_precision,
@@ -53,7 +53,7 @@ from relcore.model.diffusion import (
     to_signal,
 )
 from relcore.model.dit import PRESETS, DiT
-from relcore.model.evaluation import evaluate, over_seeds, reached, training_curve
+from relcore.model.evaluation import evaluate, reached, training_curve
 from relcore.paths import RESULTS
 from relcore.view import controls, figures
 
@@ -83,9 +83,9 @@ seeds = shares.groupby("arm").seed.nunique()
 
 
 def arms(names, metrics=COLOR_TO_RELATION, suite="canonical", last=None):
-    """These arms' accuracies over their seeds, as far as the longest but the first goes."""
+    """The accuracies of these arms' runs with seed 0."""
     labels = [ARMS[name] for name in names]
-    rows = over_seeds(shares[shares.arm.isin(labels) & shares.metric.isin(metrics)], ["arm"])
+    rows = shares[shares.run.isin(names) & shares.metric.isin(metrics)]
     rows = rows[(rows.suite == suite) & (rows.samples <= (last or rows.samples.max()))]
     order = [*labels, *figures.METRIC_NAMES]
     rows = rows.sort_values(by=["metric", "arm"], key=lambda column: column.map({name: i for i, name in enumerate(order)}))
@@ -100,14 +100,14 @@ print("seeds of each arm", *(f"{label}: {seeds[label]}" for label in ARMS.values
 # Every 8 thousand training pictures the model (its running average, as it would be shipped) draws 96 prompts with the eight
 # canonical phrases, and 96 that spread over all 22. All 22 phrases are in training from the start.
 
-# %% mystnb={"figure": {"caption": "The five accuracies of rte-micro against training pictures seen, on prompts with canonical phrases and with all 22 phrases (96 pictures a point, 14 steps, guidance 2 throughout). One seed; bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-order"}}
+# %% mystnb={"figure": {"caption": "The five accuracies of rte-micro against training pictures seen, on prompts with canonical phrases and with all 22 phrases (96 pictures a point, 14 steps, guidance 2 throughout). Seed 0; bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-order"}}
 rte = pd.concat([arms(["rte-micro"], scoring.METRICS, suite) for suite in ("canonical", "phrases")])
 rte = rte.assign(suite=rte.suite.map({"canonical": "canonical phrases", "phrases": "all 22 phrases"}))
 colors = {figures.METRIC_NAMES[m]: c for m, c in figures.METRIC_COLORS.items()}
 _ = figures.curves(rte, "metric_name", "suite", colors)
 
 # %% [markdown]
-# Colours come first. Shape, binding and relation then rise nearly together: RTE reaches one half in all three after 56 thousand pictures. The relation still comes last: RTE's
+# Colours come first. Shape, binding and relation then rise nearly together: rte-micro (seed 0) reaches one half in all three after 56 thousand pictures. The relation still comes last: its
 # shape and binding reach .95 after 112 thousand pictures and its loose relation never does on these curves; with e5-small it takes 192 thousand, against 152 for shape and 176 for
 # binding. But the gap is small, and the shapes take most of the time. The strict relation stays behind, as it also asks that "above" be above by more than 5 units and to neither
 # side by more than 5.
@@ -116,15 +116,14 @@ _ = figures.curves(rte, "metric_name", "suite", colors)
 TRAINED = ["rte-micro", "e5-micro", "minilm-micro", "rte-nopos-micro"]
 times = reached(shares[shares.arm.isin([ARMS[a] for a in TRAINED]) & (shares.suite == "canonical")])
 print("thousand pictures to one half and to .95, canonical prompts; - where it is not reached")
-for run in TRAINED:
+for run in times.run.unique():
     mine = times[times.run == run].set_index(["metric", "level"]).samples.map(lambda n: "-" if np.isnan(n) else f"{n / 1000:.0f}")
     print(f"{run}: " + ", ".join(f"{name} {mine[m, 0.5]} and {mine[m, 0.95]}" for m, name in figures.METRIC_NAMES.items()))
 
-# %% mystnb={"figure": {"caption": "The training loss of the four arms, averaged over each 8 thousand pictures (one seed each). Micro scale; RTE with and without positions, e5-small, MiniLM.", "name": "fig-loss"}}
+# %% mystnb={"figure": {"caption": "The training loss of the four arms, averaged over each 8 thousand pictures, a line a seed. Micro scale; RTE with and without positions, e5-small, MiniLM.", "name": "fig-loss"}}
 losses = curve[(curve.metric == "loss") & curve.arm.isin([ARMS[a] for a in TRAINED])]
-loss = over_seeds(losses.assign(low=losses.value, high=losses.value), ["arm"]).assign(panel="velocity loss").query("samples > 8000")
-loss = pd.concat([loss[loss.arm == ARMS[name]] for name in TRAINED])
-_ = figures.curves(loss, "arm", "panel", ylabel="velocity loss", ylim=None)
+loss = pd.concat([losses[losses.arm == ARMS[name]] for name in TRAINED]).assign(panel="velocity loss").query("samples > 8000")
+_ = figures.curves(loss, "arm", "panel", ylabel="velocity loss", ylim=None, unit="run")
 
 # %% [markdown]
 # The same eight prompts with the same noise, as training goes on, with two encoders. From left to right: red square above blue triangle, blue triangle below red circle, red circle to the left of
@@ -147,15 +146,21 @@ controls.frames(
 # blue circle" and "blue circle above red square" are the same input, and so are "red square ... blue circle" and "blue square ... red circle".
 # A network that draws two right shapes in two right colours can then do no better than one half on binding, and half of that again on the relation.
 
-# %% mystnb={"figure": {"caption": "Training with four text encoders: canonical prompts, 96 pictures a point, 14 steps, guidance 2 throughout. One seed; bands are 95 % intervals. Micro scale.", "name": "fig-encoders"}}
-_ = figures.curves(arms(TRAINED), "arm", "metric_name")
+# %% mystnb={"figure": {"caption": "Training with four text encoders, a line a seed: canonical prompts, 96 pictures a point (95 % intervals are up to .1 either way), 14 steps, guidance 2 throughout. Micro scale.", "name": "fig-encoders"}}
+every = pd.concat([shares[(shares.arm == ARMS[name]) & (shares.suite == "canonical") & (shares.metric == m)].assign(metric_name=figures.METRIC_NAMES[m]) for m in COLOR_TO_RELATION for name in TRAINED])
+_ = figures.curves(every, "arm", "metric_name", unit="run")
 
 # %% [markdown]
-# All three encoders with positions learn the task, at about the same pace. RTE's loose relation passes one half first, after 56 thousand pictures (MiniLM 72, e5-small 80; one seed each).
-# The paper has the opposite order: its T5 model learns the relation two to three times *earlier* than RTE. We see no such lead for the contextual encoders, with one seed each, 96 pictures a
-# point and one two-hundredth of the paper's training. The contextual arms also train less smoothly. The loss of e5-small jumps at 88 and 120 thousand pictures and that of MiniLM at 128 thousand,
-# where its pictures fall apart for a while; it recovers by the end of the curve, and is behind the others only in the final scores. Why is not known. Without positions binding ends near half of
-# shape, and the relation at less than half of that.
+# **Whether RTE learns is a matter of luck.** With seeds 0 and 2 the loose relation passes one half after 56 thousand pictures, with shape and binding. With seed 1 it never does: to the end of its training that model
+# draws like the control without positions (binding .27 and loose relation .10 of 192 pictures in the end, the control .28 and .10). It reads its words as a bag and never finds out which belongs to which. With random
+# embeddings nothing but a word's *place* tells whose colour it is. Our reading, not tested here: binding then takes two steps of attention, each of no use before the other is there. A contextual encoder hands over words that are bound already. All
+# five of its runs learn: the relation passes one half after 56 to 80 thousand pictures with e5-small (three seeds) and after 64 and 72 with MiniLM.
+#
+# The paper has its T5 model learn the relation two to three times *earlier* than RTE. In the runs that learn we see no such lead. But one RTE run in three does not get there within 192 thousand pictures, and the recipe was chosen on seed 0,
+# which does; so the mean over seeds would be later for RTE, by how much three seeds cannot tell.
+#
+# The contextual arms train less smoothly. The loss jumps at 88 and 120 thousand pictures (e5-small, seed 0), at 136 (e5-small, seed 2) and at 128 (MiniLM, seed 0), where the pictures fall apart for a while. All recover. MiniLM's seed 0 ends a
+# little short of the others (loose relation .94); seed 1, without a jump, does not. Why the loss jumps is not known.
 #
 # ## Where training time is spent
 #
@@ -347,6 +352,19 @@ for (name, s), table in tables.items():
     values = scoring.summarise(table)
     print(f"{name}, {SUITES[s]}: " + ", ".join(f"{m} {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in values.items()) + f", n = {len(table)}")
 
+# %% [markdown]
+# Every seed, as shipped:
+
+# %% tags=["hide-input"]
+final = pd.DataFrame([
+    {"model": name, "pictures": entry["metrics"]["phrases"]["color"]["n"], **{
+        figures.METRIC_NAMES[metric]: f"{v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for metric, v in entry["metrics"]["phrases"].items()}}
+    for arm in TRAINED
+    for name, entry in sorted(manifest().items())
+    if name == arm or name.startswith(f"{arm}-s")
+])
+final.style.hide().set_caption("The 264 prompts with every phrase, 95 % intervals. Micro scale.")
+
 # %% mystnb={"figure": {"caption": "Loose relation accuracy by relation, with 95 % intervals (n = 96 or 144 a bar), on the 264 prompts with every phrase. Micro scale, seed 0; RTE, e5-small and MiniLM.", "name": "fig-by-relation"}}
 by_relation = pd.DataFrame([
     {"relation": relation, "model": ARMS[m], "share": v["value"], "low": v["low"], "high": v["high"]}
@@ -370,7 +388,7 @@ for m in TRAINED[:3]:
 # %% [markdown]
 # ### Checked again, just now
 #
-# The shipped models draw pictures they were not scored on before (new seeds), and and the stored share must lie in their
+# The shipped models draw pictures they were not scored on before (new seeds), and the stored share must lie in their
 # 99.9 % interval, which is wide when they are few.
 
 # %% tags=["hide-input"]
