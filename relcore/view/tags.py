@@ -1,0 +1,184 @@
+"""Figures of one head at work: what it writes where, what can be read from it, what becomes of a patched picture.
+
+Nothing is computed here.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..data.scenes import CANVAS
+from .figures import GROUP_COLORS, INK, palette, token_grid
+
+METRIC_MARKS = {"prompt's relation": "#4c9be8", "donor's relation": "#e4572e", "binding": "#4fb477", "shape": "#e8a13c",
+                "colour": "#9a9a9a"}  # fmt: skip
+
+
+def cosine_matrices(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Square tables of cosines beside each other, each with its title, on one scale from -1 to 1."""
+    size = (0.7 + 2.7 * len(tables), 3.3)
+    figure, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False, layout="constrained")
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        image = axis.imshow(table.to_numpy(), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
+        places = np.arange(len(table))
+        axis.set_xticks(places, table.columns, rotation=90, fontsize=7)
+        axis.set_yticks(places, table.index if axis is axes[0, 0] else [], fontsize=7)
+        axis.set_title(title, fontsize=9)
+        axis.tick_params(length=0)
+    figure.colorbar(image, ax=axes, shrink=0.6, label="cosine")
+    return figure
+
+
+def heat(table: pd.DataFrame, row: str, panel: str, value: str, limits: tuple[float, float], title: str) -> Figure:
+    """Heat maps of `value`, row by step, numbers in the cells; one panel a `panel`, one above the other."""
+    panels, rows = list(dict.fromkeys(table[panel])), table[row].nunique()
+    size = (8.6, 0.5 + len(panels) * (0.55 + 0.25 * rows))
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, sharex=True, layout="constrained")
+    for axis, name in zip(axes[:, 0], panels, strict=True):
+        grid = table[table[panel] == name].pivot(index=row, columns="step", values=value)
+        sns.heatmap(grid, vmin=limits[0], vmax=limits[1], cmap="viridis", annot=True, fmt=".2f", cbar=False, ax=axis,
+                    annot_kws={"size": 7})  # fmt: skip
+        axis.set_title(name, fontsize=9, loc="left")
+        axis.set(xlabel=None, ylabel=None)
+        axis.tick_params(length=0, labelsize=7, labelrotation=0)
+    axes[-1, 0].set_xlabel("sampling step")
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def lines(table: pd.DataFrame, x: str, hue: str, panel: str | None = None, *, xlabel: str, ylabel: str,
+          levels: dict[str, float] | None = None, colors: dict[str, str] | None = None,
+          ylim: tuple[float, float] | None = None) -> Figure:  # fmt: skip
+    """Lines of `value` with bands (low, high) by x, one colour a hue, one panel a panel; levels: dotted, with names."""
+    panels = list(dict.fromkeys(table[panel])) if panel else [None]
+    groups = list(dict.fromkeys(table[hue]))
+    shown = colors or palette(groups)
+    size = (max(5.5, 3.9 * len(panels)), 3.1)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], panels, strict=True):
+        for group in groups:
+            rows = table[(table[hue] == group) & (True if name is None else table[panel] == name)].sort_values(x)
+            axis.plot(rows[x], rows.value, "o-", ms=3.5, lw=1.5, color=shown[group], label=group)
+            axis.fill_between(rows[x], rows.low, rows.high, color=shown[group], alpha=0.2, lw=0)
+        for label, level in (levels or {}).items():
+            axis.axhline(level, color=INK, ls=":", lw=1)
+            axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+        axis.set(xlabel=xlabel, ylim=ylim)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_title(name or "", fontsize=9)
+    axes[0, 0].set_ylabel(ylabel)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=min(4, len(groups)), loc="outside upper center")
+    return figure
+
+
+def two_curves(steps: pd.DataFrame, strengths: pd.DataFrame) -> Figure:
+    """Two panels of lines of `value` with bands (low, high) over x, one line a `hue`: patched steps, and strengths."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), sharey=True, layout="constrained")
+    panels = (
+        (steps, "sampling step", "donor's output in some steps"),
+        (strengths, "strength", "donor's tag, by strength"),
+    )
+    for axis, (table, xlabel, title) in zip(axes, panels, strict=True):
+        for hue, rows in table.groupby("hue", sort=False):
+            color = METRIC_MARKS[hue.split(",")[0]]
+            axis.plot(rows.x, rows.value, "o--" if " from " in hue else "o-", ms=4, lw=1.5, color=color, label=hue)
+            axis.fill_between(rows.x.astype(float), rows.low, rows.high, color=color, alpha=0.15, lw=0)
+        axis.set(xlabel=xlabel, ylim=(-0.03, 1.03))
+        axis.set_title(title, fontsize=9)
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 + (len(axis.lines) > 3))
+    axes[0].set_ylabel("share of the pictures")
+    return figure
+
+
+def scatter(table: pd.DataFrame, hue: str, style: str, xlabel: str, ylabel: str) -> Figure:
+    """Points x, y, a colour a hue and a marker a style; those of the first hue are larger and lie below the others."""
+    figure, axis = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+    groups = list(dict.fromkeys(table[hue]))
+    sns.scatterplot(table, x="x", y="y", hue=hue, style=style, ax=axis, alpha=0.7, linewidth=0, size=hue,
+                    sizes=dict(zip(groups, (140, 50, 50, 50), strict=False)),
+                    palette=dict(zip(groups, GROUP_COLORS, strict=False)))  # fmt: skip
+    axis.axhline(0, color=INK, lw=0.5, alpha=0.5)
+    axis.axvline(0, color=INK, lw=0.5, alpha=0.5)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def effects(table: pd.DataFrame, chance: float | None = None) -> Figure:
+    """Shares (value, low, high) as dots with intervals: one line an `intervention`, one colour a `metric`.
+
+    chance: a dotted line down.
+    """
+    names, metrics = list(dict.fromkeys(table.intervention)), list(dict.fromkeys(table.metric))
+    figure, axis = plt.subplots(figsize=(8.2, 0.9 + 0.36 * len(names)), layout="constrained")
+    for k, metric in enumerate(metrics):
+        rows = table[table.metric == metric].set_index("intervention").reindex(names)
+        y = np.arange(len(names)) + (k - (len(metrics) - 1) / 2) * 0.15
+        axis.hlines(y, rows.low, rows.high, color=METRIC_MARKS[metric], lw=2, alpha=0.6)
+        axis.scatter(rows.value, y, 24, METRIC_MARKS[metric], label=metric, zorder=3)
+    if chance is not None:
+        axis.axvline(chance, color=INK, ls=":", lw=1, label="chance, prompt's relation")
+    axis.set_yticks(range(len(names)), names, fontsize=9)
+    for k in range(0, len(names), 2):
+        axis.axhspan(k - 0.5, k + 0.5, color=INK, alpha=0.08, lw=0)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set(xlim=(-0.03, 1.03), xlabel="share of the pictures")
+    figure.legend(*axis.get_legend_handles_labels(), ncols=len(metrics) + 1, loc="outside upper center")
+    return figure
+
+
+def place_maps(pictures: np.ndarray, maps: np.ndarray, boxes: Sequence[Sequence], titles: Sequence[str],
+               top: float, labels: tuple[str, str]) -> Figure:  # fmt: skip
+    """Pictures [picture, y, x, rgb] over maps [picture, y, x] of the image tokens, one column a picture.
+
+    boxes: for each picture (name, (left, top, width, height)) in canvas units, drawn into both. top: the end of the
+    maps' colour scale, red to blue, the same for all; labels: of the two rows.
+    """
+    size = (0.5 + 1.85 * len(maps), 4.1)
+    figure, axes = plt.subplots(2, len(maps), figsize=size, squeeze=False, layout="constrained")
+    extent = (0, CANVAS, CANVAS, 0)
+    for k, (column, found, title) in enumerate(zip(axes.T, boxes, titles, strict=True)):
+        column[0].imshow(pictures[k], extent=extent, interpolation="nearest")
+        column[0].set_title(textwrap.fill(title, 22), fontsize=8)
+        column[1].imshow(maps[k], extent=extent, cmap="RdBu", vmin=-top, vmax=top, interpolation="nearest")
+        token_grid(column[1])
+        for axis in column:
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+            for name, (left, above, width, height) in found:
+                axis.add_patch(plt.Rectangle((left, above), width, height, fill=False, ec=INK, lw=1.2))
+                axis.text(
+                    left + width / 2,
+                    above + height / 2,
+                    name,
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="k",
+                    bbox={"fc": "w", "ec": "none", "alpha": 0.6, "pad": 1},
+                )
+    for axis, label in zip(axes[:, 0], labels, strict=True):
+        axis.set_ylabel(label, fontsize=9)
+    return figure
+
+
+def picture_table(rows: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
+    """Pictures of the same noise: one row a way of drawing [column, y, x, rgb], one column a prompt."""
+    titles = [textwrap.fill(title, 15) for title in titles]
+    size = (0.3 + 1.05 * len(titles), 0.5 + 1.07 * len(rows))
+    figure, axes = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
+    for row, (label, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+        row[0].set_ylabel(label, fontsize=8)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=7)
+    return figure
