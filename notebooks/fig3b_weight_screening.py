@@ -49,7 +49,9 @@ from relcore.data.encoders import make_encoder
 from relcore.data.scenes import RELATIONS
 from relcore.errors import RelcoreError
 from relcore.kernels import circuits
+from relcore.kernels.interventions import outcomes
 from relcore.model.checkpoints import load_model, manifest
+from relcore.paths import RESULTS
 from relcore.view import circuits as view
 from relcore.view import controls, figures
 
@@ -66,14 +68,15 @@ models = {name: load_model(name)[0] for name in ARMS}
 encoders = {name: make_encoder(shipped[name]["encoder"]) for name in ARMS}
 by_word = [name for name in ARMS if not encoders[name].contextual]  # RTE: a vector a word
 contextual = [name for name in ARMS if name not in by_word]
-TOKENS = {"relation": "relation words", "words": "single words", "shape1": "shape1 effect", "shape2": "shape2 effect"}
-tokens = {name: ["relation", "words"] if name in by_word else ["relation", "shape1", "shape2"] for name in ARMS}
+EFFECTS = ["color1", "shape1", "color2", "shape2"]
+TOKENS = {"relation": "relation words", "words": "single words", **{token: f"{token} effect" for token in EFFECTS}}
+tokens = {name: ["relation", "words"] if name in by_word else ["relation", *EFFECTS] for name in ARMS}
 kinds = [
     (name, token, centred)
     for name in ARMS
     for token in tokens[name]
     for centred in (False, True)
-    if not (centred and token.startswith("shape"))  # effects have mean zero: centring takes only the keys' bias away
+    if not (centred and token in EFFECTS)  # effects have mean zero: centring takes only the keys' bias away
 ]
 
 
@@ -91,7 +94,7 @@ scores = screened[screened.relation == "mean"]
 against = pd.concat([
     labelled(circuits.nulls(models[name], encoders[name], token, centred=centred, draws=500 if quick else 2000), name, centred)
     for name, token, centred in kinds
-    if token.startswith("shape") or token == "relation" and (centred or name in by_word)
+    if token in EFFECTS or token == "relation" and (centred or name in by_word)
 ], ignore_index=True)
 inside = against.cosine.between(against.null_low, against.null_high)
 against["outside"] = ~inside.groupby([against[c] for c in ("model", "token", "maps", "layer", "head")]).transform("any")
@@ -114,7 +117,7 @@ def named(rows):
 # - **relation words**: the vectors of the words of the relation's phrases after the caption MLP, averaged over all 22 phrases and
 #   the places they stand at.
 # - **single words** (RTE only): the paper's nine words *above below right left up down upper higher lower*, read as one string.
-# - **shape1, shape2 effect** (contextual encoders only): what the relation adds to the vector of that shape word, on average over the prompts.
+# - **color1, shape1, color2, shape2 effect** (contextual encoders only): what the relation adds to the vector of that word, on average over the prompts. The paper screens the shape words.
 #   With RTE this is nothing, as no word knows of the others.
 #
 # And two ways to take the maps: *raw*, as the paper does, or *centred*: the mean map over the relations is removed, as
@@ -131,8 +134,8 @@ for (name, token, maps), rows in scores.groupby(["model", "token", "maps"], sort
 # With RTE one head stands out, **L3H2**, on the paper's nine words and on all relation words alike, and it does so as strongly
 # as the paper's head, but **with the opposite sign**: -.94 where the paper has +.96. Its maps are high on the side where object *2* belongs.
 # A second head, **L5H0**, has the paper's sign. Its raw score is only .53 on all relation words, since a map common to all relations lies over the
-# ramps; without it the score is .89. The control without positions has no such head, and neither have the models with a contextual encoder
-# (e5-small {cite:p}`wang2022e5`, MiniLM {cite:p}`wang2020minilm`): nothing there is above .65 in size.
+# ramps; without it the score is .89. The control without positions has no such head. With e5-small as contextual encoder {cite:p}`wang2022e5` the relation words and the shape words give nothing above .6 in size, but the *colour words* do:
+# L3H2 has .90 on `color1`, and L2H2 and L2H1 have -.82 and -.81 on `color2`, of the signs that the paper gives to words of object 1 and object 2. MiniLM {cite:p}`wang2020minilm` has nothing above .65 on any word.
 #
 # ## Against the nulls
 #
@@ -150,7 +153,7 @@ for (name, token, maps), rows in scores.groupby(["model", "token", "maps"], sort
 shown = against[against.model.isin(by_word) & (against.token == "relation")]
 _ = view.against_nulls(shown.assign(panel=shown.arm + ", " + shown.maps))
 
-# %% mystnb={"figure": {"caption": "Models with a contextual encoder, named above each panel: mean cosine of each of the 18 heads (dots, three a layer) beside the 95 % ranges of two nulls (bars): relation labels shuffled, heads of untrained networks. Centred maps of the relation words, and raw ones of the relation's effect on the words shape1 and shape2. Red: outside both, with its name from .5 on. Micro scale, one seed each.", "name": "fig-nulls-contextual"}}
+# %% mystnb={"figure": {"caption": "Models with a contextual encoder, named above each panel: mean cosine of each of the 18 heads (dots, three a layer) beside the 95 % ranges of two nulls (bars): relation labels shuffled, heads of untrained networks. Centred maps of the relation words, and raw ones of the relation's effect on the words of the objects. Red: outside both, with its name from .5 on. Micro scale, one seed each.", "name": "fig-nulls-contextual"}}
 shown = against[against.model.isin(contextual)]
 encoder_names = shown.arm.str.replace(" as contextual encoder", "")
 _ = view.against_nulls(shown.assign(panel=encoder_names + "\n" + shown.token.map(TOKENS) + ", " + shown.maps), columns=3)
@@ -167,8 +170,8 @@ heads.groupby(["model", "token", "maps"], sort=False).outside.sum().rename("head
 
 # %% [markdown]
 # The limit of .8 was set after seeing the control, and is needed: there, three heads lie outside all three nulls with centred maps, at .43 to .44 in size, in a network
-# whose text does not say which object is above. On the shape words of the contextual models some heads leave both nulls too, at .35 to .64.
-# They read something of the relation, or they are such heads as the control's; the score cannot tell. Only the two heads of rte-micro pass.
+# whose text does not say which object is above. On the objects' words of the contextual models many heads leave both nulls, at .35 to .9.
+# Below .8 they may read something of the relation, or be such heads as the control's; the score cannot tell. Two heads of rte-micro and three of e5-micro pass.
 #
 # ## The maps
 #
@@ -204,13 +207,13 @@ for token, rows in own.groupby("token", sort=False):
 # ### Look at the others
 #
 # The heads that matter most by cosine times energy on the relation words, six of rte-micro and two of each other model, and of the contextual models
-# those on each shape word with the three largest cosines and the largest cosine times energy. A head with a good cosine but
+# the two with the largest cosines on each word of the objects. A head with a good cosine but
 # little energy hardly moves its attention; one with much energy and a poor cosine
 # marks something else than the relation. Raw and centred maps, each less its own mean, with their cosines, over the ramps. The menu works on this page as it is.
 
 # %% tags=["hide-input"]
 tops = [(name, "relation", "projection", 6 if name == "rte-micro" else 2) for name in ARMS]
-tops += [(name, token, *by) for name in contextual for token in ("shape1", "shape2") for by in (("cosine", 3), ("projection", 1))]
+tops += [(name, token, "cosine", 2) for name in contextual for token in EFFECTS]
 choices = {
     f"{name} L{row.layer}H{row.head}, {TOKENS[token]}": (name, row.layer, row.head, token)
     for name, token, by, n in tops
@@ -263,9 +266,8 @@ for word in ("above", "below", "left", "right", "is", "to", "the", "of", "red", 
 # %% [markdown]
 # ## With a contextual encoder
 #
-# The paper's T5 model has a head at -.98 on `shape2`, for every relation alike. In our models with e5-small and MiniLM as contextual encoders no
-# head is near that, on either shape word or the relation words. The mean hides something, though: a few heads are well
-# aligned for *some* relations. The three strongest heads on `shape2`:
+# The paper's T5 model has a head at -.98 on `shape2`, for every relation alike. In our models no head is near that on either shape word, but e5-micro comes near on the colour words. The mean over the relations hides
+# something, though: a few heads are well aligned for *some* relations. The three strongest heads on `shape2`:
 
 # %% tags=["nbval-check-output"]
 for name in contextual:
@@ -287,15 +289,31 @@ for (name, token, maps), rows in screened[screened.relation != "mean"].groupby([
     print(f"{name}, {TOKENS[token]}, {maps}: " + (", ".join(f"L{at[0]}H{at[1]} {low:.2f} to {high:.2f}" for at, low, high in found.itertuples()) or "none"))
 
 # %% [markdown]
-# Besides the two heads of rte-micro there is one, L4H1 of minilm-micro on `shape1`: cosines of .35 to .87, with the sign that fits
-# the word (`shape1` draws object 1). That is the nearest to the paper's picture that the contextual models here have, and weak evidence: if signs
-# were coin tosses, one head in 128 would have eight alike, and here 18 heads of two models were tried four times each. On the raw relation
-# words all their heads have a mean cosine near 0: each has almost the same map for all eight relations, and a cosine
-# with one ramp is then the opposite of that with the opposite ramp. Centring does not mend it.
+# In e5-micro seven entries have one sign throughout, all on colour words: on `color1` L3H2, positive, and on `color2` L2H2, L2H1 and L3H1, negative, as words of object 1 and object 2 should be read (L1H0, and L2H0 on `color2`, have the other signs). If signs
+# were coin tosses, one head in 128 would have eight alike. In minilm-micro there is one, L4H1 on `shape1`, with the sign that fits; among 18 heads tried on four words each that is weak evidence. On the raw relation
+# words all their heads have a mean cosine near 0: each has almost the same map for all eight relations.
 #
-# Two readings are open. The relation may be read by several heads together, each for some directions, which a screening head by head cannot
-# see. Or it may be read by queries that earlier layers have prepared, where the bare position table says little. The accuracies below say that
-# these models follow relations, by whatever means.
+# The screening does not say that the colour words are *read*. {doc}`fig3a_attention_synopsis` shows that e5-micro looks at them and at nothing else but special tokens, and {doc}`fig7_text_fusion` that its pictures follow them.
+#
+# ## Does a score mean that the head matters?
+#
+# Each head's output is replaced by its mean over other pictures, head by head (96 canonical prompts, two pictures each): how far does the loose relation accuracy fall? Beside it, the head's largest mean cosine in size, on any of the words above.
+
+# %% tags=["nbval-check-output"]
+for name in ("rte-micro", "e5-micro", "minilm-micro"):
+    ablated = outcomes(pd.read_parquet(RESULTS / "interventions" / f"{name}-heads-mean.parquet")).query("metric == 'relation_loose'").set_index("intervention")
+    raw_scores = scores[(scores.model == name) & (scores.maps == "raw")]
+    heads = raw_scores.assign(size=raw_scores.cosine.abs(), strength=raw_scores.projection.abs()).groupby(["layer", "head"])[["size", "strength"]].max()
+    fall = ablated.loc[[f"L{layer}H{head}" for layer, head in heads.index]]
+    ranked = circuits.agreement(heads.assign(fall=-fall.change.to_numpy())).query("second == 'fall'")
+    print(f"{name}, n = {fall['n'].iloc[0]} pictures a head; rank correlation of the fall over {len(heads)} heads: " + ", ".join(f"with the {'largest cosine' if r.first == 'size' else 'largest projection'} {r.rho:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in ranked.itertuples()))
+    for head, row in fall.sort_values("change").head(3).iterrows():
+        place = tuple(int(k) for k in head[1:].split("H"))
+        print(f"  {head}: {row.change:+.2f} [{row.change_low:+.2f}, {row.change_high:+.2f}], largest cosine {heads['size'][place]:.2f}")
+
+# %% [markdown]
+# Over all heads the two go together in e5-micro only, and with the cosine only (.62 [.19, .88]). The first places tell more. In rte-micro the head that the screening puts first is the head that the relation needs; the next two that matter, L4H2 and L4H0, draw shapes, which the loose relation needs as well. In e5-micro only two of 18 heads matter at all: L3H1 and L3H2, the two that look at the colour words; L3H2 is the screening's first on `color1`, L3H1 has eight cosines of one
+# sign on `color2` without being its first. High scores without any effect are common (L2H2 of e5-micro): what a head could read, it need not look at. So the screening proposes, and only an experiment decides. Whether pictures follow the prompts at all:
 
 # %% tags=["nbval-check-output"]
 for name in ARMS:
@@ -315,7 +333,7 @@ PAPER = [
 ours = [
     {"model": name, "encoder": shipped[name]["encoder"], "vectors": TOKENS[token], "head": f"L{row.layer}H{row.head}", "cosine": row.cosine, "projection": f"{row.projection:.0f}", "energy": f"{row.energy:.0f}"}
     for name in ARMS
-    for token in (["words"] if name in by_word else ["shape1", "shape2"])
+    for token in (["words"] if name in by_word else EFFECTS)
     for row in strongest(scores[(scores.model == name) & (scores.token == token) & (scores.maps == "raw")], n=1).itertuples()
 ]
 pd.DataFrame([*PAPER, *ours]).style.format({"cosine": "{:.2f}"}).hide()
@@ -331,11 +349,10 @@ pd.DataFrame([*PAPER, *ours]).style.format({"cosine": "{:.2f}"}).hide()
 # **What differs.**
 #
 # - *The sign, with RTE.* Our head marks the side of object 2, the paper's that of object 1. Either can serve, if what the head writes there
-#   fits; which one a training run finds may be a matter of chance, and with one seed we cannot say. What these heads attend to while pictures are drawn
-#   is not yet in this book (`relcore synopsis` shows it).
+#   fits; which one a training run finds may be a matter of chance, and with one seed we cannot say. {doc}`fig4_relation_head` shows what this head writes, and a second seed.
 # - *A second RTE head*, L5H0, points the paper's way once the common map is removed. It is weak: its energy is about a fifteenth of the first's (43 to 631).
-# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`; e5-micro has none above .57 and minilm-micro none
-#   above .43. These are other encoders, much smaller networks and one seed each: no evidence against the paper's result for T5, and no confirmation either.
+# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`; e5-micro has none above .57 there, but .90 and -.82 on the colour words, and minilm-micro none above
+#   .43 on `shape2` and .64 on any word. These are other encoders, much smaller networks and one seed each: no evidence against the paper's result for T5, and no confirmation either.
 #
 # **What this cannot show.** A cosine is blind to size: in L3H2 even "to" and "the" have ramps (.94 and .91), of a thirteenth of the energy of "below" or less. And
 # it says how a head *would* look at the picture if its queries were bare positions and nothing
