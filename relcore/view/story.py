@@ -1,7 +1,6 @@
 """The step-through of a circuit: words, the heads that read them, what they write, the picture. Drawing only.
 
-A `Circuit` holds the computed numbers and maps of one model and prompt; `scene` draws its first `stage` stages on one
-canvas, so that things stay in their place from frame to frame; the last holds the pictures of the interventions.
+A `Circuit` holds the computed numbers and maps of one model and prompt; `scene` draws it up to a stage, in one layout.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ WIDTH, HEIGHT = 100, 63  # of the canvas, in units of .088 inch
 BOXES, BOX = (45, 7.2), 15.6  # the words' boxes: bottom and height, and width
 TOP, CELL, SIDE = 27.5, 6.0, 10.5  # top of the heads' maps, side of one of them and of other maps
 WIDE, LOW = 2 * CELL + 0.8, 2.5  # width of a head's two maps, bottom of the lower maps
-SEEN = 0.05  # arrows are drawn for an attention of at least this
 Change = tuple[float, float, float]  # change, low, high
 
 
@@ -37,8 +35,7 @@ class Reader:
 
 @dataclass
 class Circuit:
-    """What is drawn. behind: object heads in later layers than the relation head; if none, they stand beside it.
-
+    """behind: object heads in later layers than the relation head; if none, they stand beside it.
     words: {text role: (word, share of its vector that is the relation; None for none)}; hidden: {text role: what
     is hidden, change of the relation}; written: {head: map, its scale, note}, and mixed the same of the MLP, after a
     title; note: {stage: line}; proofs: {title: picture}.
@@ -65,7 +62,6 @@ def number(value: float, sign: bool = False) -> str:
 
 
 def interval(value: float, low: float, high: float, sign: bool = False) -> str:
-    """A number with its interval in brackets."""
     return f"{number(value, sign)} [{number(low, sign)}, {number(high, sign)}]"
 
 
@@ -122,7 +118,7 @@ def _reader(axis, reader: Reader, x: float, outlines: np.ndarray, middles: dict[
         for mass, side, line in zip(masses, (-1, 1), OBJECT_LINES, strict=True):
             start, end = (middles[role] + 3.2 * side, BOXES[0] - 2.7), (middle + 1.6 * side, TOP + 5.4)
             look = {"linestyle": line, "color": ROLE_COLORS[role], "alpha": 0.95 if now else 0.25}
-            if mass >= SEEN:
+            if mass >= 0.05:
                 _arrow(axis, start, end, 0.6 + 4 * mass, **look)
                 _text(axis, start[0], BOXES[0] - 0.5, number(mass) if now else "", 7, va="top")
     return rows
