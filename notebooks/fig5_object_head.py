@@ -381,7 +381,7 @@ for step, part in recolour.groupby("step", sort=False):
 # A head's output can be put straight through the final layer, with the norm held at its value: a *direct* effect, in pixels. The *total* effect is the difference between the network's estimate with the
 # heads and without, all later layers included.
 
-# %% mystnb={"figure": {"caption": "What the object heads change in the network's estimate of the finished picture at step 9: the estimate with them, the estimate with each replaced by its mean over prompts, the difference (total effect), and what their output gives when it goes straight through the final layer (direct effect). Differences four times as strong, around grey. rte-micro: micro scale, RTE, seed 0.", "name": "fig-effects"}}
+# %% mystnb={"figure": {"caption": "What the object heads change in the network's estimate of the finished picture at step 9: the estimate with them, the estimate with each replaced by its mean over prompts, the difference (total effect), and what their output gives when it goes straight through the final layer (direct effect). Differences four times as strong, around grey. rte-micro: micro scale, RTE, seed 0.", "name": "fig-object-effects"}}
 total, direct = composition.effects(model, encoder, at, LATE, objects)
 estimate, _ = composition.forward(model, encoder, at, LATE)
 chosen = [[k for k, p in enumerate(parsed) if p.relation == r][r % 3] for r in (0, 1, 2, 3, 4, 5, 7)]
