@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from .figures import INK, ROLE_COLORS, ROLE_NAMES
 from .synopsis import MASS, OBJECT_LINES
@@ -135,7 +135,6 @@ def _canvas(figure: Figure, place: tuple, circuit: Circuit, stage: int):
     axis = figure.add_axes(place)
     axis.set(xlim=(-1, WIDTH + 1), ylim=(-2.5, HEIGHT), aspect="equal")
     axis.axis("off")
-    axis.add_patch(Rectangle((-1, -2.5), WIDTH + 2, HEIGHT + 2.5, fc="none", ec="none"))
     _text(axis, 0, HEIGHT - 0.5, circuit.title, 8.5, "left", "top", weight="bold")
     _text(axis, 0, HEIGHT - 3.2, circuit.note.get(stage, ""), 7.2, "left", "top")
     return axis
@@ -173,7 +172,7 @@ def _draw(axis, circuit: Circuit, stage: int) -> None:
             end = left - 0.6, np.clip(rows[head], bottom + 1, bottom + side - 1)
             _arrow(axis, (second + WIDE + 0.5, rows[head]), end, 0.6 + 5 * abs(change[0]))
             text = f"{circuit.objects.metric} {interval(*change, True)}".replace(" [", "\n[")
-            _text(axis, second + WIDE + 1, rows[head] + 0.8, text, 5.8, "left", "bottom")
+            _text(axis, second + WIDE + 1, rows[head] + 1, text, 6.2, "left", "bottom")
 
 
 def scene(circuit: Circuit, stage: int) -> Figure:
