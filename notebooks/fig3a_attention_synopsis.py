@@ -60,15 +60,10 @@ from relcore.view import controls, figures
 from relcore.view import synopsis as view
 
 figures.style()
-ARMS = {
-    "rte-micro": "RTE",
-    "rte-nopos-micro": "RTE without positions",
-    "e5-micro": "e5-small as contextual encoder",
-    "minilm-micro": "MiniLM as contextual encoder",
-}
+ARMS = figures.ARMS
 shipped = manifest()
 STORED = RESULTS / "synopsis"
-# An arm's further seeds are called NAME-s1, NAME-s2, ...; they join with their tables.
+# An arm's further seeds join with their tables.
 SEEDS = {
     arm: [n for n in shipped if (n == arm or n.startswith(f"{arm}-s")) and (STORED / f"{n}.parquet").exists()]
     for arm in ARMS

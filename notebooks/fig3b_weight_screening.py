@@ -60,14 +60,8 @@ from relcore.view import circuits as view
 from relcore.view import controls, figures
 
 figures.style()
-ARMS = {
-    "rte-micro": "RTE",
-    "rte-nopos-micro": "RTE without positions",
-    "e5-micro": "e5-small as contextual encoder",
-    "minilm-micro": "MiniLM as contextual encoder",
-}
 shipped = manifest()
-ARMS = {name: f"{name}: micro, {label}" for name, label in ARMS.items() if name in shipped}
+ARMS = {name: f"{name}: micro, {label}" for name, label in figures.ARMS.items() if name in shipped}
 models = {name: load_model(name)[0] for name in ARMS}
 encoders = {name: make_encoder(shipped[name]["encoder"]) for name in ARMS}
 by_word = [name for name in ARMS if not encoders[name].contextual]  # RTE: a vector a word

@@ -47,6 +47,7 @@ from relcore.data.scoring import bound_pair, detect, relation_loose, score, wils
 from relcore.files import sha256
 from relcore.kernels import circuits, geometry, tags
 from relcore.kernels import interventions as iv
+from relcore.kernels.composition import relation_heads
 from relcore.model.checkpoints import find, manifest
 from relcore.model.diffusion import fast_precision, to_pixels
 from relcore.model.evaluation import write_table
@@ -65,15 +66,7 @@ model, header, encoder, process = open_model(NAME)
 SAMPLING = {"process": process, "steps": 18, "guidance": 4.0, "guided_until": 0.2, "precision": fast_precision()}
 LABEL = f"{NAME}: {shipped[NAME]['preset']}, RTE, seed {shipped[NAME]['seed']}"
 
-
-def relation_heads(network, encode):
-    """Heads by how far their maps go along the ramps (projection, of either sign), down to half of the first."""
-    table = circuits.screen(network, encode, draws=1).query("relation == 'mean'")
-    table = table.loc[table.projection.abs().sort_values(ascending=False).index]
-    table = table[table.projection.abs() >= table.projection.abs().max() / 2]
-    return [iv.Head(int(row.layer), int(row.head)) for row in table.itertuples()]
-
-
+# By how far their maps go along the ramps (projection, of either sign), down to half of the first.
 HEAD = relation_heads(model, encoder)[0]
 EARLY = range(9)  # steps over which a tag is averaged: the layout is decided there, as shown below
 TAG_SEEDS = [7, 8]  # pictures that the tag is taken from; the experiments use others

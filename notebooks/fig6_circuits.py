@@ -42,7 +42,7 @@ import torch
 from IPython.display import Image
 
 from relcore.data.prompts import PHRASES, ROLES, parse, suite
-from relcore.data.scenes import COLORS, RELATIONS, SHAPES
+from relcore.data.scenes import COLORS, SHAPES
 from relcore.data.scoring import wilson
 from relcore.errors import RelcoreError
 from relcore.files import sha256
@@ -177,16 +177,11 @@ NAMES = {**figures.ROLE_NAMES, "color1 color2": "colours"}
 OTHERS = "special"  # the box of the tokens without a meaning of their own: fillers, start and end
 
 
-def turned(prompt):
-    """The opposite relation."""
-    return iv.OPPOSITE[RELATIONS[parse(prompt).relation]]
-
-
 def opposed(arm):
     """(encoder, intervention) that put the opposite relation in: RTE in the relation head, else in both colour words."""
     if arm.name == "rte-micro":
         return arm.encoder, iv.patch([arm.head(arm.relation)])
-    return Rewired(arm.encoder, ["color1", "color2"], turned), None
+    return Rewired(arm.encoder, ["color1", "color2"], iv.opposite_relation), None
 
 
 def share_of(hits):

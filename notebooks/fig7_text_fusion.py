@@ -38,11 +38,11 @@ import pandas as pd
 import torch
 
 from relcore.data.encoders import make_encoder
-from relcore.data.prompts import PHRASES, parse, suite
+from relcore.data.prompts import PHRASES, suite
 from relcore.data.scenes import RELATIONS
 from relcore.data.scoring import wilson
-from relcore.kernels.factors import FACTORS, Rewired, effects, factor_table, fusion, word_vectors
-from relcore.kernels.interventions import obeys, opposite, outcomes
+from relcore.kernels.factors import Rewired, fusion, relation_effects, word_vectors
+from relcore.kernels.interventions import obeys, opposite_relation, outcomes
 from relcore.model.checkpoints import load_model, manifest
 from relcore.model.diffusion import fast_precision
 from relcore.model.evaluation import evaluate, write_table
@@ -144,10 +144,9 @@ trained = {label: load_model(name) for name, label in MODELS.items()}
 
 def geometry(encoder, word, stage):
     model, header = trained[encoder]
-    text = make_encoder(header["recipe"]["encoder"]).encode(PROMPTS)
+    reader, mlp = make_encoder(header["recipe"]["encoder"]), model.caption_mlp if stage == STAGES[1] else None
     token = {label: token for token, label in WORDS.items()}[word]
-    vectors = word_vectors(text, token, model.caption_mlp if stage == STAGES[1] else None)
-    found = effects(vectors, factor_table(PROMPTS, text)[FACTORS[token]])["relation"]  # [relation, d]
+    vectors, found = word_vectors(reader.encode(PROMPTS), token, mlp), relation_effects(reader, token, mlp)  # [relation, d]
     size = float(found.square().sum(1).mean().sqrt() / (vectors - vectors.mean(0)).square().sum(1).mean().sqrt())
     if size < 1e-4:  # nothing there but rounding
         found = torch.zeros_like(found)
@@ -206,12 +205,8 @@ NAMED = {"color1 color2": "both colours", "color1": "colour 1", "color2": "colou
 e5, stored = make_encoder("e5"), RESULTS / "interventions" / "e5-micro-rewired.parquet"
 
 
-def told_otherwise(prompt):
-    return RELATIONS[parse(opposite(prompt)).relation]
-
-
 def rewired(words, strength, prompts, seeds, model="e5-small", encoder=e5):
-    told = Rewired(encoder, words.split(), told_otherwise, strength)
+    told = Rewired(encoder, words.split(), opposite_relation, strength)
     return evaluate(trained[model][0], told, prompts, seeds, precision=fast_precision())
 
 

@@ -1,13 +1,12 @@
 """The commands that take a model apart: `relcore synopsis`, `screen` and `ablate`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .errors import RelcoreError
-from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, emit, open_model
+from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, command_line, emit, open_model
 
 
 def synopsis(
@@ -68,7 +67,7 @@ def screen(
         table = pd.concat([circuits.screen(network, encoder, t, **options) for t in tokens])
         heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
     if out:
-        write_table(out, heads.reset_index(drop=True), command=" ".join(["relcore", *sys.argv[1:]]),
+        write_table(out, heads.reset_index(drop=True), command=command_line(),
                     checkpoint=sha256(find(model)), seed=seed)  # fmt: skip
     text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
     emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
@@ -119,10 +118,9 @@ def ablate(
         groups = [[h] for h in heads] if every else [heads]
         runs = {" ".join(map(str, group)): kernel.ablate(group, pool) for group in groups}
         what = None if every else next(iter(runs))
-    command = " ".join(["relcore", *sys.argv[1:]])
     table = kernel.sweep(network, encoder, {"none": None, **runs}, suite(), range(seed, seed + number), out,
                          {"checkpoint": sha256(find(model)), "method": None if mask else method},
-                         command=command, progress=f"ablate {model}", **sampling)  # fmt: skip
+                         command=command_line(), progress=f"ablate {model}", **sampling)  # fmt: skip
     scores = {name: summarise(rows) for name, rows in table.groupby("intervention", sort=False)}
     changes = kernel.outcomes(table).pivot(index="intervention", columns="metric", values=["value", "change"])
     value = {"model": model, "head": what, "method": "mask" if mask else method, "baseline": scores["none"]}

@@ -14,7 +14,7 @@ import typer
 
 from . import analyses
 from .errors import RelcoreError
-from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, emit, metrics_table, open_model
+from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, command_line, emit, metrics_table, open_model
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__,
                   context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False)  # fmt: skip
@@ -160,7 +160,7 @@ def evaluate(
                steps=steps, guidance=guidance, guided_until=guided_until, progress=f"evaluate {model}")  # fmt: skip
     summary = report(rows, generator, network.config.image_size)
     if out:
-        write_table(out, rows, command=" ".join(["relcore", *sys.argv[1:]]),
+        write_table(out, rows, command=command_line(),
                     checkpoint=sha256(find(model)), seed=seed)  # fmt: skip
     value = {"model": model, "template": template, "phrases": phrases, "generator": generator, **summary}
     emit(as_json, value, metrics_table(summary["metrics"]))

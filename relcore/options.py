@@ -1,6 +1,7 @@
 """What the commands share: their common options, opening a model, printing a result."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -15,6 +16,11 @@ GuidedUntil = Annotated[float, typer.Option(help="Share of signal at which guida
 
 def emit(as_json: bool, value: dict, text: str) -> None:
     typer.echo(json.dumps(value) if as_json else text)
+
+
+def command_line() -> str:
+    """What was typed, for the tables that it makes."""
+    return " ".join(["relcore", *sys.argv[1:]])
 
 
 def open_model(name: str):

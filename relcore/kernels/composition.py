@@ -24,11 +24,11 @@ from torch import Tensor
 
 from ..data.prompts import parse
 from ..errors import RelcoreError
-from ..model.dit import D_HEAD, DiT, time_features
+from ..model.dit import D_HEAD, DiT, time_features, unpatchify
 from .capture import capture
 from .circuits import keys, ov, screen, write_directions
 from .factors import word_vectors
-from .interventions import Batch, Head, opposite
+from .interventions import Batch, Head, by_layer, opposite
 from .synopsis import image_roles
 from .tags import COVERED, OBJECTS
 
@@ -193,18 +193,16 @@ def looks(model: DiT, at: States, cache: dict[str, Tensor]) -> Tensor:
 def from_donor(model: DiT, encoder, at: States, step: int, heads: Iterable[Head],
                donor: Callable[[str], str] = opposite) -> dict:  # fmt: skip
     """Edits: heads put out what they do for the donor's prompt, of the same noisy picture."""
-    by_layer: dict[str, list[int]] = {}
-    for head in heads:
-        by_layer.setdefault(f"{head.name}.result", []).append(head.head)
-    _, theirs = forward(model, encoder, replace(at, prompts=[donor(p) for p in at.prompts]), step, by_layer)
+    layers = by_layer(heads, "result")
+    _, theirs = forward(model, encoder, replace(at, prompts=[donor(p) for p in at.prompts]), step, layers)
 
     def put(name: str, result: Tensor, _: int) -> Tensor:
         """result: [picture, head, image, d]"""
         result = result.clone()
-        result[:, by_layer[name]] = theirs[name][:, by_layer[name]]
+        result[:, layers[name]] = theirs[name][:, layers[name]]
         return result
 
-    return {name: partial(put, name) for name in by_layer}
+    return {name: partial(put, name) for name in layers}
 
 
 def causes(model: DiT, encoder, at: States, steps: Iterable[int], sources: list[Head],
@@ -288,22 +286,20 @@ def effects(model: DiT, encoder, at: States, step: int, heads: Iterable[Head]) -
     Against their mean result over these pictures. total: the prediction with them less that without; direct: the
     difference of their results through `decode`, with each token's own spread.
     """
-    by_layer: dict[str, list[int]] = {}
-    for head in heads:
-        by_layer.setdefault(f"{head.name}.result", []).append(head.head)
+    layers = by_layer(heads, "result")
     last = f"blocks.{model.config.depth - 1}.resid_post"
-    out, cache = forward(model, encoder, at, step, [*by_layer, last])
-    own = sum((cache[n][:, which] - cache[n][:, which].mean(0)).sum(1) for n, which in by_layer.items())
+    out, cache = forward(model, encoder, at, step, [*layers, last])
+    own = sum((cache[n][:, which] - cache[n][:, which].mean(0)).sum(1) for n, which in layers.items())
 
     def flat(name: str) -> Callable[[Tensor, int], Tensor]:
         def edit(result: Tensor, _: int) -> Tensor:
             result = result.clone()
-            result[:, by_layer[name]] = cache[name][:, by_layer[name]].mean(0)
+            result[:, layers[name]] = cache[name][:, layers[name]].mean(0)
             return result
 
         return edit
 
-    without, _ = forward(model, encoder, at, step, (), {name: flat(name) for name in by_layer})
+    without, _ = forward(model, encoder, at, step, (), {name: flat(name) for name in layers})
     spread = cache[last].std(-1, unbiased=False, keepdim=True)
     patches = decode(model, own / spread, at.times[step], 1.0).unflatten(1, (model.config.grid,) * 2)
-    return out - without, patches.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+    return out - without, unpatchify(patches)

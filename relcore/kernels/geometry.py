@@ -92,7 +92,7 @@ def word_cosines(model: DiT, encoder, head: Head, words: Sequence[str] | None = 
 
     All are read at one place in the text. Needs an encoder with a vector a word; else RelcoreError.
     """
-    if not hasattr(encoder, "word"):
+    if encoder.contextual:
         raise RelcoreError(f"the encoder '{encoder.name}' has no vector for a single word")
     words = list(words or [word for group in SYNONYMS.values() for word in group])
     raw = torch.stack([encoder.word(word) for word in words]) + encoder.positions[place]

@@ -71,6 +71,14 @@ def find_head(model: DiT, name: str, kind: str = "cross_attn") -> Head:
     return head
 
 
+def by_layer(heads: Iterable[Head], part: str) -> dict[str, list[int]]:
+    """{name of the part in `capture`: the numbers of the heads in that layer}."""
+    found: dict[str, list[int]] = {}
+    for head in heads:
+        found.setdefault(f"{head.name}.{part}", []).append(head.head)
+    return found
+
+
 @dataclass(frozen=True)
 class Batch:
     """What is about to be drawn: a picture a (prompt, seed). sampling: as in `diffusion.sample`."""
@@ -130,9 +138,7 @@ def ablate(heads: Iterable[Head], reference: dict | None = None, seed: int = 0) 
 
     A resampled picture's donor is drawn from (seed, the picture's own seed) and is the same for all heads and steps.
     """
-    by_layer: dict[str, list[int]] = {}
-    for head in heads:
-        by_layer.setdefault(f"{head.name}.z", []).append(head.head)
+    layers = by_layer(heads, "z")
 
     def replace(name: str, rows: np.ndarray, which: list[int], n: int, z: Tensor, step: int) -> Tensor:
         """z: [batch, head, image, d_head], one or two branches of n pictures."""
@@ -145,11 +151,11 @@ def ablate(heads: Iterable[Head], reference: dict | None = None, seed: int = 0) 
         return z
 
     def edits(batch: Batch) -> dict:
-        missing = [name for name in by_layer if reference is not None and (name, 0) not in reference]
+        missing = [name for name in layers if reference is not None and (name, 0) not in reference]
         if missing:
             raise RelcoreError(f"the reference does not hold {', '.join(missing)}: make it with the heads to ablate")
         rows = np.array([np.random.default_rng([seed, s]).integers(2**31) for s in batch.seeds])
-        return {name: partial(replace, name, rows, which, len(rows)) for name, which in by_layer.items()}
+        return {name: partial(replace, name, rows, which, len(rows)) for name, which in layers.items()}
 
     return edits
 
@@ -167,9 +173,7 @@ def mask_tokens(roles: Iterable[str], steps: Iterable[int] | None = None, heads:
     if unknown := set(roles) - set(ROLES):
         raise RelcoreError(f"unknown role '{min(unknown)}': choose from {', '.join(ROLES)}")
     when = None if steps is None else set(steps)
-    by_layer: dict[str, list[int]] | None = None if heads is None else {}
-    for head in heads or ():
-        by_layer.setdefault(f"{head.name}.scores", []).append(head.head)
+    layers = {"blocks.*.cross_attn.scores": slice(None)} if heads is None else by_layer(heads, "scores")
 
     def edits(batch: Batch) -> dict:
         text = batch.encoder.encode(batch.prompts)
@@ -177,26 +181,28 @@ def mask_tokens(roles: Iterable[str], steps: Iterable[int] | None = None, heads:
         if (hidden | ~text.mask).all(1).any():
             raise RelcoreError(f"masking {', '.join(roles)} would leave some prompt without a token: mask fewer roles")
 
-        def hide(scores: Tensor, step: int, which: list[int] | None = None) -> Tensor:
+        def hide(which: list[int] | slice, scores: Tensor, step: int) -> Tensor:
             """scores: [batch, head, image, token]; in guided steps longer than `hidden`, the conditional half first."""
             if when is not None and step not in when:
                 return scores
             rows = hidden[:, None, None].to(scores.device)
-            scores, mine = scores.clone(), slice(0, len(rows))
-            chosen = range(scores.shape[1]) if which is None else which
-            scores[mine, chosen] = scores[mine, chosen].masked_fill(rows, -torch.inf)
+            scores = scores.clone()
+            scores[: len(rows), which] = scores[: len(rows), which].masked_fill(rows, -torch.inf)
             return scores
 
-        if by_layer is None:
-            return {"blocks.*.cross_attn.scores": hide}
-        return {name: partial(hide, which=which) for name, which in by_layer.items()}
+        return {name: partial(hide, which) for name, which in layers.items()}
 
     return edits
 
 
+def opposite_relation(prompt: str) -> str:
+    """The name of the relation opposite to the prompt's."""
+    return OPPOSITE[RELATIONS[parse(prompt).relation]]
+
+
 def opposite(prompt: str) -> str:
     """The same objects in the opposite relation, in canonical words."""
-    return with_relation(prompt, OPPOSITE[RELATIONS[parse(prompt).relation]])
+    return with_relation(prompt, opposite_relation(prompt))
 
 
 def with_relation(prompt: str, relation: str) -> str:
@@ -213,14 +219,12 @@ def patch(heads: Iterable[Head], donor: Callable[[str], str] = opposite, *, dire
     hold along them is exchanged. strength: 1 puts the donor's in, 0 changes nothing, 2 goes as far again.
     steps: only at these sampling steps.
     """
-    by_layer: dict[str, list[int]] = {}
-    for head in heads:
-        by_layer.setdefault(f"{head.name}.result", []).append(head.head)
+    layers = by_layer(heads, "result")
     when = None if steps is None else set(steps)
 
     def edits(batch: Batch) -> dict:
         n = len(batch.prompts)
-        _, cache = batch.draw(by_layer, prompts=[donor(prompt) for prompt in batch.prompts])
+        _, cache = batch.draw(layers, prompts=[donor(prompt) for prompt in batch.prompts])
 
         def exchange(name: str, which: list[int], result: Tensor, step: int) -> Tensor:
             """result: [batch, head, image, d]"""
@@ -233,7 +237,7 @@ def patch(heads: Iterable[Head], donor: Callable[[str], str] = opposite, *, dire
             result[:n, which] += strength * gap
             return result
 
-        return {name: partial(exchange, name, which) for name, which in by_layer.items()}
+        return {name: partial(exchange, name, which) for name, which in layers.items()}
 
     return edits
 

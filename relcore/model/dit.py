@@ -71,6 +71,11 @@ def time_features(t: Tensor, dim: int = 256) -> Tensor:
     return torch.cat([wave.cos(), wave.sin()], 1)
 
 
+def unpatchify(patches: Tensor) -> Tensor:
+    """[batch, gy, gx, py, px, rgb] -> [batch, rgb, y, x]"""
+    return patches.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
 class Attention(nn.Module):
     """Multi-head attention with separate W_Q, W_K, W_V, W_O (screening and ablation need them)."""
 
@@ -200,5 +205,4 @@ class DiT(nn.Module):
             x = block(x, time, k, v, state.mask, self.tap)
         shift, scale = (t_vector[:, None] + self.final_scale_shift)[:, :, None].unbind(1)
         x = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-        out = self.unembed(x).unflatten(1, (g, g)).unflatten(3, (p, p, 3))  # [batch, gy, gx, py, px, rgb]
-        return out.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # [batch, rgb, y, x]
+        return unpatchify(self.unembed(x).unflatten(1, (g, g)).unflatten(3, (p, p, 3)))

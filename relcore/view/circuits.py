@@ -21,10 +21,10 @@ def head_scores(table: pd.DataFrame, value: str = "cosine", vmin: float = -1, cm
     figure = plt.figure(figsize=size, layout="constrained")
     for part, arm in zip(figure.subfigures(len(arms), 1, squeeze=False)[:, 0], arms, strict=True):
         part.suptitle(arm, fontsize=10, x=0.01, ha="left")
-        axes = part.subplots(1, columns, squeeze=False)[0]
-        for axis in axes[table[table.arm == arm].panel.nunique() :]:
+        axes, panels = part.subplots(1, columns, squeeze=False)[0], table[table.arm == arm].groupby("panel", sort=False)
+        for axis in axes[len(panels) :]:
             axis.axis("off")
-        for axis, (panel, rows) in zip(axes, table[table.arm == arm].groupby("panel", sort=False), strict=False):
+        for axis, (panel, rows) in zip(axes, panels, strict=False):
             grid = rows.pivot(index="layer", columns="head", values=value)
             sns.heatmap(grid, vmin=vmin, vmax=1, cmap=cmap, annot=True, fmt=".2f", annot_kws={"size": 7},
                         cbar=False, ax=axis)  # fmt: skip

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ..data.scenes import CANVAS
 from .figures import GROUP_COLORS, INK, ROLE_NAMES
+from .synopsis import attention_map
 
 
 def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, marks: tuple[float, float]) -> Figure:
@@ -82,10 +83,7 @@ def head_panel(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], sha
         if picture.ndim == 3:
             axis.imshow(picture, interpolation="nearest", extent=(0, CANVAS, CANVAS, 0))
         else:
-            axis.imshow(picture, interpolation="nearest", vmin=0, vmax=1, cmap="viridis")
-            for outline, line in zip(shares, ("solid", "dashed"), strict=True):
-                if outline.max() > 0.3:
-                    axis.contour(outline, [0.3], colors="white", linewidths=1, linestyles=line)
+            attention_map(axis, picture, shares)
         axis.set_title(name, fontsize=7)
         axis.set(xticks=[], yticks=[])
     figure.suptitle(title, fontsize=8, x=0.01, ha="left")

@@ -25,6 +25,9 @@ METRIC_COLORS = dict(zip(METRIC_NAMES, ("#4c9be8", "#e8a13c", "#4fb477", "#c77df
 GROUP_COLORS = ("#4c9be8", "#e8a13c", "#4fb477", "#e4572e", "#c77dff", "#9a9a9a")
 # An arm has one colour in every figure; what has no name here takes the colours left over.
 ARM_COLORS = dict(zip(("RTE", "e5-small", "MiniLM", "RTE without positions"), GROUP_COLORS, strict=False))
+# The arms of seed 0 and what captions call their encoders; further seeds are called NAME-s1, NAME-s2, ...
+ARMS = {"rte-micro": "RTE", "rte-nopos-micro": "RTE without positions", "e5-micro": "e5-small as contextual encoder",
+        "minilm-micro": "MiniLM as contextual encoder"}  # fmt: skip
 ROLE_COLORS = {"color1": "#e4572e", "shape1": "#e8a13c", "relation": "#c77dff", "color2": "#4c9be8",
                "shape2": "#4fb477", "filler": "#9a9a9a", "special": "#6b6b6b"}  # fmt: skip
 ROLE_NAMES = {role: role.replace("color", "colour ").replace("shape", "shape ") for role in ROLE_COLORS}

@@ -12,6 +12,14 @@ MASS = {"vmin": 0, "vmax": 1, "cmap": "viridis"}
 OBJECT_LINES = ("solid", "dashed")  # outlines of object 1 and object 2
 
 
+def attention_map(axis, values: np.ndarray, shares: np.ndarray) -> None:
+    """Attention [y, x] of the image tokens, 0 dark to 1 yellow, with outlines of the objects' shares [object, y, x]."""
+    axis.imshow(values, interpolation="nearest", **MASS)
+    for outline, line in zip(shares, OBJECT_LINES, strict=True):
+        if outline.max() > 0.3:  # else it has no outline
+            axis.contour(outline, [0.3], colors="white", linewidths=1, linestyles=line)
+
+
 def step(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: np.ndarray, pooled: pd.DataFrame,
          cells: np.ndarray, chosen: tuple[int, int], titles: tuple[str, str]) -> Figure:  # fmt: skip
     """One step of a synopsis: pictures and the chosen head's map of each text role above; what becomes of them below.
@@ -28,9 +36,7 @@ def step(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: n
         if picture.ndim == 3:
             axis.imshow(picture, interpolation="nearest")
         else:
-            axis.imshow(picture, interpolation="nearest", **MASS)
-            for outline, line in zip(shares, OBJECT_LINES, strict=True):
-                axis.contour(outline, [0.3], colors="white", linewidths=1, linestyles=line)
+            attention_map(axis, picture, shares)
         axis.set_title(ROLE_NAMES.get(title, title), fontsize=8)
         axis.axis("off")
     margins = {"left": 0.09, "right": 1, "bottom": 0.24, "top": 0.9, "wspace": 0.16}

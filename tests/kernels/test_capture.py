@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from networks import stirred
 
 from relcore.data.encoders import make_encoder
 from relcore.errors import RelcoreError
 from relcore.kernels.capture import activation_names, capture
 from relcore.model.diffusion import initial_noise, sample
-from relcore.model.dit import DiT, DiTConfig
 
 PROMPTS = ["red square is above blue circle", "blue triangle is to the lower left of red square"]
 # The explicit softmax and the fused kernel sum in a different order: a few units in fp32's last place.
@@ -16,11 +16,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = DiT(DiTConfig(depth=2, width=128)).eval().requires_grad_(False)
-    for p in model.parameters():  # the zero-initialised outputs too, or the text would not matter
-        p.add_(0.02 * torch.randn_like(p))
-    return model
+    return stirred(0.02)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import network
 from torch import Tensor
 
 from relcore.data.encoders import make_encoder
@@ -37,17 +38,6 @@ from relcore.model.dit import D_HEAD, DiT, DiTConfig
 RTE, E5 = make_encoder("rte"), make_encoder("e5")
 PROMPT = "red square is to the lower left of blue circle"
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}
-
-
-def network(seed: int = 0) -> DiT:
-    """A tiny network with random biases and output weights, so that forgetting one shows."""
-    torch.manual_seed(seed)
-    model = DiT(DiTConfig(depth=3, width=128)).eval().requires_grad_(False)
-    for block in model.blocks:
-        torch.nn.init.xavier_uniform_(block.cross_attn.W_O.weight)
-        for layer in (block.cross_attn.W_Q, block.cross_attn.W_K, block.cross_attn.W_V, block.cross_attn.W_O):
-            layer.bias.normal_(0, 0.2)
-    return model
 
 
 def plant(model: DiT, vectors: Tensor, layer: int, head: int, sign: float = 1.0) -> None:

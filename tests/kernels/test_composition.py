@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import network
 
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import suite
@@ -34,23 +35,11 @@ from relcore.kernels.composition import (
     written_scores,
 )
 from relcore.kernels.interventions import Head, opposite
-from relcore.model.dit import D_HEAD, DiT, DiTConfig
+from relcore.model.dit import D_HEAD
 
 RTE = make_encoder("rte")
 PROMPTS = ["red square is above blue circle", "blue triangle is to the left of red square"]
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
-
-
-def network(seed: int = 0) -> DiT:
-    """A tiny network with random biases and output weights, so that forgetting one shows."""
-    torch.manual_seed(seed)
-    model = DiT(DiTConfig(depth=3, width=128)).eval().requires_grad_(False)
-    for block in model.blocks:
-        torch.nn.init.xavier_uniform_(block.cross_attn.W_O.weight)
-        for layer in (block.cross_attn.W_Q, block.cross_attn.W_K, block.cross_attn.W_V, block.cross_attn.W_O):
-            layer.bias.normal_(0, 0.2)
-    torch.nn.init.xavier_uniform_(model.unembed.weight)
-    return model
 
 
 def moment(prompts=PROMPTS, same: bool = False) -> States:

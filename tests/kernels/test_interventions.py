@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import stirred
 
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import ROLES, parse, suite
@@ -32,7 +33,6 @@ from relcore.kernels.interventions import (
     with_relation,
 )
 from relcore.model.diffusion import sample
-from relcore.model.dit import DiT, DiTConfig
 
 # Phrases of different lengths, so that batches have padding.
 PROMPTS = ["red square is above blue circle", "blue triangle is diagonally up and left from red square"]
@@ -43,11 +43,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = DiT(DiTConfig(depth=2, width=128)).eval().requires_grad_(False)
-    for p in model.parameters():  # the zero-initialised outputs too, or the text would not matter
-        p.add_(0.05 * torch.randn_like(p))
-    return model
+    return stirred(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from networks import stirred
 
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import CANONICAL, PHRASES, ROLES, compose, parse, suite
@@ -18,7 +19,7 @@ from relcore.kernels.capture import capture
 from relcore.kernels.synopsis import IMAGE_ROLES, image_roles, memory, profile, role_attention, synopsis
 from relcore.model.checkpoints import load_model
 from relcore.model.diffusion import sample
-from relcore.model.dit import D_HEAD, DiT, DiTConfig
+from relcore.model.dit import D_HEAD
 from relcore.model.evaluation import evaluate
 
 # Phrases of different lengths, so that batches have padding.
@@ -30,11 +31,7 @@ KEYS = ["layer", "head", "step", "image_role", "text_role"]
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = DiT(DiTConfig(depth=2, width=128)).eval().requires_grad_(False)
-    for name, p in model.named_parameters():  # all layers matter, and attention is far from uniform
-        p.add_((0.15 if "W_Q" in name or "W_K" in name else 0.02) * torch.randn_like(p))
-    return model
+    return stirred(0.02, attention=0.15)
 
 
 @pytest.fixture(scope="module")
