@@ -1,4 +1,4 @@
-"""The commands that take a model apart: `relcore synopsis`, `screen` and `ablate`."""
+"""The commands that take a model apart: `relcore synopsis`, `screen`, `ablate`, `rewire` and `robustness`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -128,3 +128,73 @@ def ablate(
     shown = changes.loc[list(scores), [(kind, m) for kind in ("value", "change") for m in METRICS]]
     shown = shown.rename(columns=lambda name: name.replace("relation_", ""))
     emit(as_json, value, f"{shown.to_string(float_format='%.3f')}\nn = {len(table) // len(scores)} pictures each")
+
+
+def rewire(
+    model: Model = "e5-micro",
+    word: Annotated[list[str] | None, typer.Option(help="shape2, or 'color1 color2' to edit two together; several may "
+                                                   "be given, all single words if not.")] = None,
+    strength: Annotated[list[float] | None, typer.Option(help="Of the relation put in; 1 if not given.")] = None,
+    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical) and target.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it "
+                                                  "if it is there.")] = None,
+    seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Tell single words another relation by vector arithmetic: whose relation do the pictures show?
+
+    Example: relcore rewire --model e5-micro --word color2 --word shape2 --strength 3
+    """
+    from .data.prompts import suite
+    from .files import sha256
+    from .kernels.arithmetic import arithmetic, obedience
+    from .model.checkpoints import find
+    from .model.diffusion import fast_precision
+
+    network, _, encoder, process = open_model(model)
+    table = arithmetic(
+        network, encoder, word or ["relation", "color1", "shape1", "color2", "shape2"], strength or [1.0], suite(),
+        range(seed, seed + number), out, {"checkpoint": sha256(find(model))}, command=command_line(),
+        progress=f"rewire {model}", process=process, steps=steps, guidance=guidance, guided_until=guided_until,
+        precision=fast_precision())  # fmt: skip
+    shown = obedience(table)
+    emit(as_json, {"model": model, "words": shown.to_dict("records")},
+         shown.to_string(index=False, float_format="%.3f"))  # fmt: skip
+
+
+def robustness(
+    model: Model = "rte-micro",
+    template: Annotated[list[str] | None, typer.Option(help="is-the, say; several may be given, all if not.")] = None,
+    phrases: Annotated[str, typer.Option(help="all (264 prompts a suite) or canonical (96).")] = "all",
+    number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it "
+                                                  "if it is there.")] = None,
+    seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """What other words for the same request do to a model: articles, fillers, order, synonyms, spelling.
+
+    Example: relcore robustness --model e5-micro --template train --template is-the
+    """
+    from .data.prompts import CANONICAL, PHRASES
+    from .data.scoring import METRICS
+    from .files import sha256
+    from .kernels import robustness as kernel
+    from .model.checkpoints import find
+    from .model.diffusion import fast_precision
+
+    if phrases not in ("canonical", "all"):
+        raise RelcoreError(f"unknown phrases '{phrases}': choose canonical or all")
+    if unknown := set(template or ()) - set(kernel.SUITES):
+        raise RelcoreError(f"unknown template '{min(unknown)}': choose from {', '.join(kernel.SUITES)}")
+    network, _, encoder, process = open_model(model)
+    suites = list(dict.fromkeys(["train", *template])) if template else kernel.SUITES
+    table = kernel.robustness(
+        network, encoder, range(seed, seed + number), suites, phrases=CANONICAL if phrases == "canonical" else PHRASES,
+        file=out, settings={"checkpoint": sha256(find(model))}, command=command_line(), progress=f"robustness {model}",
+        process=process, steps=steps, guidance=guidance, guided_until=guided_until,
+        precision=fast_precision())  # fmt: skip
+    drops = kernel.drops(table)
+    shown = drops.pivot(index="suite", columns="metric", values="value").loc[list(suites), [*METRICS, "dx", "dy"]]
+    text = f"{shown.to_string(float_format='%.3f')}\nn = {drops.n.min()} to {drops.n.max()} pictures a suite"
+    emit(as_json, {"model": model, "suites": drops.to_dict("records")}, text)

@@ -166,7 +166,7 @@ def evaluate(
     emit(as_json, value, metrics_table(summary["metrics"]))
 
 
-for command in (analyses.synopsis, analyses.screen, analyses.ablate):
+for command in (analyses.synopsis, analyses.screen, analyses.ablate, analyses.rewire, analyses.robustness):
     app.command()(command)
 
 

@@ -43,6 +43,8 @@ TEMPLATES = {
     "reversed": "{r} {b} is {a}",
     "reversed-the": "{r} the {b} is the {a}",
 }
+# What captions="templates" trains on; the other templates are kept for testing.
+TRAINED_TEMPLATES = ("train", "no-is", "the-the", "articles")
 # Suites that put other words or other spelling into the training template.
 REWRITES = ("color-synonyms", "shape-synonyms", "relation-synonyms", "capitals", "spaces")
 FILLERS = {"is", "the", "a", "an", "there", "really", "this", "that", "one", "just"}
@@ -160,14 +162,15 @@ def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "trai
     return [rewrite(prompt, how) for prompt in prompts] if how else prompts
 
 
-CAPTIONS = ("canonical", "phrases", "paper")
+CAPTIONS = ("canonical", "phrases", "paper", "templates")
 
 
 def caption(scenes: Scenes, rng: np.random.Generator, captions: str = "phrases") -> list[str]:
     """One training caption a scene.
 
     captions: "canonical" (8 phrases, both colours named), "phrases" (the 22, uniform within the
-        relation, both colours named), "paper" (the 22, each colour word dropped with p = .5).
+        relation, both colours named), "paper" (the 22, each colour word dropped with p = .5),
+        "templates" ("phrases" in one of TRAINED_TEMPLATES each).
     """
     if captions not in CAPTIONS:
         raise RelcoreError(f"unknown captions '{captions}': choose from {', '.join(CAPTIONS)}")
@@ -175,8 +178,10 @@ def caption(scenes: Scenes, rng: np.random.Generator, captions: str = "phrases")
     pick = rng.random(len(scenes))
     keep = rng.random((len(scenes), 2)) < (0.5 if captions == "paper" else 1.0)
     colors = np.where(keep, scenes.colors, -1)
+    templates = np.array(TRAINED_TEMPLATES if captions == "templates" else ("train",))
+    templates = templates[rng.integers(len(templates), size=len(scenes))]
     out = []
     for i, relation in enumerate(scenes.relations):
         phrases = pool[RELATIONS[relation]]
-        out.append(compose(colors[i], scenes.shapes[i], phrases[int(pick[i] * len(phrases))]))
+        out.append(compose(colors[i], scenes.shapes[i], phrases[int(pick[i] * len(phrases))], templates[i]))
     return out

@@ -28,10 +28,9 @@ from ..data.prompts import CANONICAL, ROLES, compose, parse
 from ..data.scenes import RELATIONS
 from ..data.scoring import METRICS, relation_loose, wilson
 from ..errors import RelcoreError
-from ..files import replacing
 from ..model.diffusion import sample
 from ..model.dit import DiT
-from ..model.evaluation import batches, commit, evaluate
+from ..model.evaluation import batches, evaluate, plain, resumable
 from .capture import capture
 
 METHODS = ("mean", "resample", "zero")
@@ -250,36 +249,19 @@ def sweep(model: DiT, encoder, interventions: dict[str, Intervention | None], pr
           command: str = "", progress: str | None = None, **sampling) -> pd.DataFrame:  # fmt: skip
     """`evaluate` under each named intervention (None: none), one table with a column `intervention`.
 
-    The pictures of all have the same prompts and noise. file: written after each intervention; those
-    it holds already are not run again. settings: what must be equal to go on with it, such as the
-    checkpoint's sha256; kept in `attrs` with the command that made the table, and the commit.
-    Raises RelcoreError if the file holds a sweep with other settings.
+    The pictures of all have the same prompts and noise. file, settings, command, progress: as in
+    `model.evaluation.resumable`; the prompts' number, the seeds and the sampling are settings, too.
     """
-    settings = {**(settings or {}), "prompts": len(prompts), "seeds": list(seeds), **{
-        key: value for key, value in sampling.items() if isinstance(value, (str, int, float))}}  # fmt: skip
-    done = pd.DataFrame()
-    if file and file.exists():
-        done = pd.read_parquet(file)
-        differ = sorted(k for k in settings if done.attrs.get("settings", {}).get(k) != settings[k])
-        if differ or set(done.prompt) != set(prompts):
-            differ = differ or ["prompt suite"]
-            raise RelcoreError(f"'{file}' holds a sweep with another {', '.join(differ)}: name another file")
-    have = set(done.get("intervention", ()))
-    parts = [done]
-    left = [name for name in interventions if name not in have]
-    for name in tqdm(left, desc=progress, unit="run", disable=progress is None):
-        draw = drawn_with(interventions[name]) if interventions[name] else None
-        rows = evaluate(model, encoder, prompts, seeds, draw=draw, **sampling)
-        parts.append(rows.assign(intervention=name))
-        if file:
-            table = pd.concat(parts, ignore_index=True)
-            table.attrs = {"settings": settings, "command": command, "commit": commit()}
-            with replacing(file) as temporary:
-                table.to_parquet(temporary)
-    table = pd.concat(parts, ignore_index=True)
-    table = table[table.intervention.isin(interventions)]
-    table.attrs = {"settings": settings}
-    return table
+    if file and file.exists() and set(pd.read_parquet(file, columns=["prompt"]).prompt) != set(prompts):
+        raise RelcoreError(f"'{file}' holds a sweep over other prompts: name another file")
+
+    def run(intervention: Intervention | None) -> pd.DataFrame:
+        draw = drawn_with(intervention) if intervention else None
+        return evaluate(model, encoder, prompts, seeds, draw=draw, **sampling)
+
+    runs = {name: partial(run, intervention) for name, intervention in interventions.items()}
+    settings = {**(settings or {}), "prompts": len(prompts), "seeds": list(seeds), **plain(sampling)}
+    return resumable(runs, file, settings, "intervention", command=command, progress=progress)
 
 
 def outcomes(table: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:

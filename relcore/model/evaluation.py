@@ -127,3 +127,35 @@ def write_table(path: Path, rows: pd.DataFrame, *, command: str, checkpoint: str
     rows.attrs = {"command": command, "seed": seed, "commit": commit(), "checkpoint": checkpoint}
     with replacing(path) as temporary:
         rows.to_parquet(temporary)
+
+
+def plain(sampling: dict) -> dict:
+    """What of the sampling can be written down: the noise process is the checkpoint's own."""
+    return {key: value for key, value in sampling.items() if isinstance(value, (str, int, float))}
+
+
+def resumable(runs: dict[str, Callable[[], pd.DataFrame]], file: Path | None, settings: dict, column: str = "run", *,
+              command: str = "", progress: str | None = None) -> pd.DataFrame:  # fmt: skip
+    """The tables of all runs in one, told apart by `column`.
+
+    file: written after each run; those it holds already are not run again. settings: what must be equal to go on
+    with it, such as the checkpoint's sha256; kept in `attrs` with the command that made the table, and the commit.
+    Raises RelcoreError if the file holds runs with other settings.
+    """
+    done = pd.read_parquet(file) if file and file.exists() else pd.DataFrame()
+    held = done.attrs.get("settings", {}) if len(done) else settings
+    if differ := sorted(key for key in settings if held.get(key) != settings[key]):
+        raise RelcoreError(f"'{file}' was made with another {', '.join(differ)}: name another file")
+    parts, have = [done], set(done.get(column, ()))
+    left = [name for name in runs if name not in have]
+    for name in tqdm(left, desc=progress, unit="run", disable=progress is None):
+        parts.append(runs[name]().assign(**{column: name}))
+        if file:
+            table = pd.concat(parts, ignore_index=True)
+            table.attrs = {"settings": settings, "command": command, "commit": commit()}
+            with replacing(file) as temporary:
+                table.to_parquet(temporary)
+    table = pd.concat(parts, ignore_index=True)
+    table = table[table[column].isin(runs)]
+    table.attrs = {"settings": settings}
+    return table

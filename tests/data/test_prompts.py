@@ -15,6 +15,7 @@ from relcore.data.prompts import (
     ROLES,
     SYNONYMS,
     TEMPLATES,
+    TRAINED_TEMPLATES,
     caption,
     compose,
     parse,
@@ -158,6 +159,17 @@ def test_paper_captions_drop_each_colour_half_the_time_independently():
     prompts = [parse(text) for text in caption(sample_scenes(n, rng), rng, "paper")]
     counts = np.bincount([2 * (p.colors[0] >= 0) + (p.colors[1] >= 0) for p in prompts], minlength=4)
     assert abs(counts / n - 0.25).max() < STANDARD_ERRORS * np.sqrt(0.25 * 0.75 / n)
+
+
+def test_templates_of_training_are_spread_evenly_and_leave_others_for_testing():
+    rng, n = np.random.default_rng(0), 4000
+    texts = caption(sample_scenes(n, rng), rng, "templates")
+    suites = {t: set(suite(PHRASES, t)) for t in TEMPLATES}
+    counts = {t: sum(text in prompts for text in texts) / n for t, prompts in suites.items()}
+    p = 1 / len(TRAINED_TEMPLATES)
+    for template, share in counts.items():
+        expected = p if template in TRAINED_TEMPLATES else 0
+        assert abs(share - expected) <= STANDARD_ERRORS * np.sqrt(p * (1 - p) / n) * (expected > 0), template
 
 
 @pytest.mark.parametrize("captions, pool", [("canonical", CANONICAL), ("phrases", PHRASES)])

@@ -1,0 +1,60 @@
+"""Vector arithmetic: tell single words another relation, and see whose relation the pictures show.
+
+In a word's embedding the effect vector of the relation told is exchanged for `strength` times that of another,
+e - v[told] + strength v[target], before the caption MLP (paper, T5 vector manipulation; `factors.Rewired`). All
+other words, the relation words among them, still tell the prompt's own relation.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from ..data.prompts import ROLES
+from ..data.scenes import RELATIONS
+from ..data.scoring import wilson
+from ..errors import RelcoreError
+from ..model.dit import DiT
+from ..model.evaluation import evaluate, plain, resumable
+from .factors import Rewired
+from .interventions import obeys, with_relation
+
+
+def arithmetic(model: DiT, encoder, words: list[str], strengths: list[float], prompts: list[str],
+               seeds: range | list[int], file: Path | None = None, settings: dict | None = None, *,
+               command: str = "", progress: str | None = None, **sampling) -> pd.DataFrame:  # fmt: skip
+    """`evaluate`'s rows for every group of words, strength and target relation: all 8 x 8 pairs with balanced prompts.
+
+    words: groups of roles edited together, such as "shape2" or "color1 color2". Columns added: words, strength,
+    target, donor_loose (the target's loose relation holds), run. Target and prompt alike at strength 1 change nothing.
+    file, settings, command, progress: as in `resumable`.
+    """
+    if unknown := sorted({role for group in words for role in group.split()} - set(ROLES)):
+        raise RelcoreError(f"unknown word '{unknown[0]}': choose from {', '.join(ROLES[:5])}")
+
+    def run(group: str, strength: float, target: str) -> pd.DataFrame:
+        told = Rewired(encoder, group.split(), lambda _: target, strength)
+        rows = evaluate(model, told, prompts, seeds, **sampling)
+        rows = obeys(rows, lambda prompt: with_relation(prompt, target))
+        return rows.assign(words=group, strength=strength, target=target)
+
+    runs = {
+        f"{group}, {target} x {strength:g}": partial(run, group, strength, target)
+        for group in words for strength in strengths for target in RELATIONS
+    }  # fmt: skip
+    settings = {**(settings or {}), "prompts": len(prompts), "seeds": list(seeds), **plain(sampling)}
+    return resumable(runs, file, settings, command=command, progress=progress)
+
+
+def obedience(table: pd.DataFrame, by: tuple[str, ...] = ("words", "strength")) -> pd.DataFrame:
+    """Whose relation the pictures show, the prompt's (`own`) or the target's (`target`), where the two differ.
+
+    table: of `arithmetic`. Tidy: the columns of `by`, shows, share, low, high (Wilson), n; loose relation.
+    """
+    rows = []
+    for key, mine in table[table.relation != table.target].groupby(list(by), sort=False):
+        for shows, column in (("own", "relation_loose"), ("target", "donor_loose")):
+            low, high = wilson(mine[column].sum(), len(mine))
+            rows.append({**dict(zip(by, key, strict=True)), "shows": shows, "share": mine[column].mean(),
+                         "low": low, "high": high, "n": len(mine)})  # fmt: skip
+    return pd.DataFrame(rows)
