@@ -142,7 +142,10 @@ def evaluate(
     """Measure colour, shape, binding and relation accuracy over a closed prompt suite.
 
     Example: relcore evaluate --model rte-micro --phrases all -n 4
+    On several GPUs, or CPU processes, as `relcore train`: they share the pictures, and the numbers are the same.
     """
+    from accelerate import PartialState
+
     from .data.prompts import CANONICAL, PHRASES, suite
     from .data.scenes import GENERATORS
     from .files import sha256
@@ -156,8 +159,12 @@ def evaluate(
         raise RelcoreError(f"unknown phrases '{phrases}': choose canonical or all")
     prompts = suite(CANONICAL if phrases == "canonical" else PHRASES, template)
     network, header, encoder, process = open_model(model)
-    rows = run(network, encoder, prompts, range(seed, seed + number), process=process, sampler=sampler,
-               steps=steps, guidance=guidance, guided_until=guided_until, progress=f"evaluate {model}")  # fmt: skip
+    processes = PartialState()
+    rows = run(network.to(processes.device), encoder, prompts, range(seed, seed + number), processes=processes,
+               process=process, sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until,
+               progress=f"evaluate {model}" if processes.is_local_main_process else None)  # fmt: skip
+    if not processes.is_main_process:
+        return
     summary = report(rows, generator, network.config.image_size)
     if out:
         write_table(out, rows, command=command_line(),

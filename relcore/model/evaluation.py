@@ -32,22 +32,28 @@ def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tu
 
 def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
              progress: str | None = None, batch: int = 48, draw: Callable[..., Tensor] | None = None,
-             **sampling) -> pd.DataFrame:  # fmt: skip
+             processes=None, **sampling) -> pd.DataFrame:  # fmt: skip
     """One row a picture: prompt, seed, relation and the verdicts of `scoring.score`.
 
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
     draw: what draws a batch, called as `diffusion.sample` and in its place.
+    processes: accelerate's PartialState, to share the batches out; each process gets the whole table, as one alone.
     sampling: process, sampler, steps, guidance, as there.
     """
-    rows = []
-    for texts, noise in tqdm(batches(prompts, seeds, batch), desc=progress, unit="batch", disable=progress is None,
-                             leave=False):  # fmt: skip
+    rows, jobs = [], batches(prompts, seeds, batch)
+    if processes:
+        jobs = jobs[processes.process_index :: processes.num_processes]
+    for texts, noise in tqdm(jobs, desc=progress, unit="batch", disable=progress is None, leave=False):
         for text, seed, image in zip(
             texts, noise, (draw or sample)(model, encoder, texts, noise, **sampling), strict=True
         ):
             prompt = parse(text)
             verdict = score(detect(image.numpy()), prompt)
             rows.append({"prompt": text, "seed": seed, "relation": RELATIONS[prompt.relation], **verdict})
+    if processes:
+        from accelerate.utils import gather_object
+
+        rows = sorted(gather_object(rows), key=lambda row: row["seed"])  # each picture has its own, in order
     return pd.DataFrame(rows)
 
 

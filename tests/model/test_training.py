@@ -227,6 +227,11 @@ def test_two_processes_train_as_one(tmp_path):
     assert went > 0 and apart < 0.01 * went
     losses = [pd.read_parquet(tmp_path / n / "metrics.parquet").query("metric == 'loss'").value for n in ("one", "two")]
     np.testing.assert_allclose(*losses, rtol=1e-3)
+    alone, *shared = (pd.read_parquet(tmp_path / f) for f in
+                      ("one/evaluation-0.parquet", "two/evaluation-0.parquet", "two/evaluation-1.parquet"))  # fmt: skip
+    assert len(alone) == 40 and 0 < alone["shape"].mean() < 1
+    for table in shared:  # an evaluation's numbers are the same to the bit, in every process
+        pd.testing.assert_frame_equal(table, alone)
 
 
 # --- schedules -------------------------------------------------------------------------------------
