@@ -411,14 +411,15 @@ dots = pd.concat(
             panel=f"{name}\n{LABELS[name].split(', ')[1].split(' as ')[0]}",
             group=label,
             x=heads.cosine.to_numpy(),
-            mass=heads[image_role].to_numpy(),
+            y=heads[image_role].to_numpy(),
+            named=heads[image_role].to_numpy() >= 0.2,
         )
         for (name, token), heads in measured.items()
         if token == "relation"
         for image_role, label in OBJECTS.items()
     ]
 )
-_ = view.against(dots, "size of the mean cosine", "mass on relation words", 0.2)
+_ = figures.named_dots(dots, "size of the mean cosine", "mass on relation words", columns=4)
 
 # %% tags=["nbval-check-output"]
 for (name, token), heads in measured.items():

@@ -360,7 +360,7 @@ for name in ABLATED:
 dots = pd.concat([
     heads.reset_index().assign(panel=f"{name}\n{ARMS[name].split(', ')[1].split(' as ')[0]}", x=heads["size"].to_numpy()) for name, heads in matters.items()
 ])
-_ = view.scores_against_falls(dots.assign(named=(dots.fall >= 0.1) | (dots.x >= 0.8)), "largest mean cosine, without its sign", "fall of loose relation")
+_ = figures.named_dots(dots.assign(y=dots.fall, named=(dots.fall >= 0.1) | (dots.x >= 0.8)), "largest mean cosine, without its sign", "fall of loose relation")
 
 # %% tags=["nbval-check-output"]
 for name, heads in matters.items():

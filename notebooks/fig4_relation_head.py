@@ -235,7 +235,7 @@ looks = readings[readings.measure.str.startswith("map")]
 sizes = looks[looks.measure == "map, size"]
 sizes = sizes.assign(key="size / 10", value=sizes.value / 10, low=sizes.low / 10, high=sizes.high / 10)
 shown = pd.concat([looks[looks.measure == "map, cosine"].assign(key="cosine"), sizes])
-_ = view.lines(shown, "step", "key", xlabel="sampling step", ylabel="drawn map beside the weights' map", ylim=(0, 1.3))
+_ = figures.curves(shown, "key", x="step", xlabel="sampling step", ylabel="drawn map beside the weights' map", ylim=(0, 1.3))
 
 # %% tags=["nbval-check-output"]
 for measure, rows in looks.groupby("measure", sort=False):
@@ -252,7 +252,7 @@ for measure, rows in looks.groupby("measure", sort=False):
 # merges them was learnt.
 
 # %% mystnb={"figure": {"caption": "Cosines between words that name a direction, all at place 4 of the text: as RTE encodes them, after the caption MLP, and as keys of the relation head. *over, under, leftward, rightward* stand in no training prompt. rte-micro: micro scale, RTE, one seed.", "name": "fig-keys"}}
-Image(figures.to_png(view.cosine_matrices(geometry.word_cosines(model, encoder, HEAD)), 96))
+Image(figures.to_png(figures.cosine_matrices(geometry.word_cosines(model, encoder, HEAD)), 96))
 
 # %% tags=["nbval-check-output"]
 seen = [word for group in geometry.SYNONYMS.values() for word in group if word not in geometry.UNSEEN]
@@ -354,7 +354,7 @@ controls.frames(tag_frame, SHOWN_STEPS, "step")
 
 # %% mystnb={"figure": {"caption": "How well the projection of the head's result on a tag tells object 1's places from object 2's: area under the ROC curve by sampling step, .5 is chance, with 95 % bootstrap intervals over prompts. Tags are fitted on half of the prompts and tested on the other, or fitted on seven relations and tested on the eighth. 96 prompts, two pictures each. rte-micro: micro scale, RTE, one seed.", "name": "fig-tag-auc"}}
 predictions = readings[readings.measure == "tag"]
-Image(figures.to_png(view.lines(predictions, "step", "key", xlabel="sampling step", ylabel="area under the ROC curve", levels={"chance": 0.5}, ylim=(0.45, 1.02)), 96))
+Image(figures.to_png(figures.curves(predictions, "key", x="step", xlabel="sampling step", ylabel="area under the ROC curve", marks={"chance": 0.5}, ylim=(0.45, 1.02)), 96))
 
 # %% tags=["nbval-check-output"]
 for key, rows in predictions.groupby("key", sort=False):
@@ -391,7 +391,7 @@ for panel, rows in probes.groupby("panel", sort=False):
 axis = readings[(readings.measure == "on the colour tag") & readings.key.str.contains("resid_post.*object.*,") & readings.step.isin([0, 8])]
 axis = axis[~axis.key.str.contains("background")]
 axis = axis.assign(layer=axis.key.str.extract(r"blocks\.(\d+)")[0].astype(int), place=axis.key.str.split("|").str[1], panel="step " + axis.step.astype(str))
-Image(figures.to_png(view.lines(axis, "layer", "place", "panel", xlabel="after layer", ylabel="along the colour tag", colors={"object 1, red": "#e4572e", "object 2, red": "#e8a13c", "object 1, blue": "#4c9be8", "object 2, blue": "#4fb477"}), 96))
+Image(figures.to_png(figures.curves(axis, "place", "panel", x="layer", ylim=None, xlabel="after layer", ylabel="along the colour tag", colors={"object 1, red": "#e4572e", "object 2, red": "#e8a13c", "object 1, blue": "#4c9be8", "object 2, blue": "#4fb477"}), 96))
 
 # %% [markdown]
 # After the next layer, all places that will be red are at -33, and all that will be blue near +31, *whichever object they belong to*. So the tag is the network's
@@ -490,7 +490,7 @@ effects = shares_of(both, TITLES, METRICS)
 by_chance = iv.chance(both[both.intervention == "none"])
 
 # %% mystnb={"figure": {"caption": "What becomes of the pictures when the relation head, or parts of what it writes, are exchanged, resampled, averaged, or blinded to some words: share of the pictures that show the prompt's loose relation, the donor's (opposite) relation, both objects (binding), both shapes, both colours, with Wilson 95 % intervals; n = 192 pictures a line (96 canonical prompts, two noises). Dotted: loose relation of the unchanged pictures with the prompts' relations shuffled. rte-micro: micro scale, RTE, one seed.", "name": "fig-effects"}}
-Image(figures.to_png(view.effects(effects, by_chance[0]), 96))
+Image(figures.to_png(figures.dots(effects, "intervention", "metric", xlabel="share of the pictures", levels={"chance, prompt's relation": by_chance[0]}, colors=view.METRIC_MARKS), 96))
 
 # %% tags=["nbval-check-output"]
 for name, title in TITLES.items():

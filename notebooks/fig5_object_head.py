@@ -176,11 +176,11 @@ parsed = [parse(p) for p in at.prompts]
 dots = composition.selectivity(looked)
 change = singles["mean"].query("metric == 'shape'").set_index("intervention")
 dots["name"] = [f"L{row.layer}H{row.head}" for row in dots.itertuples()]
-dots = dots.assign(x=dots.value, y=change.change[dots.name].to_numpy(), y_low=change.change_low[dots.name].to_numpy(), y_high=change.change_high[dots.name].to_numpy())
+dots = dots.assign(x=dots.value, y=change.change[dots.name].to_numpy(), low=change.change_low[dots.name].to_numpy(), high=change.change_high[dots.name].to_numpy())
 kinds = {**{str(h): "object head" for h in objects}, **{str(h): "relation head" for h in relation}}
-dots["kind"] = dots.name.map(kinds).fillna("other head")
+dots["group"] = dots.name.map(kinds).fillna("other head")
 dots["named"] = (dots.y < -0.05) | (dots.x.abs() > 0.08)
-_ = view.named_dots(dots.sort_values("kind"), "selectivity: attention to the own shape word, less to the other's", "change of shape accuracy\nwithout the head", (composition.SELECTIVE, -composition.NEEDED))
+_ = figures.named_dots(dots.sort_values("group"), "selectivity: attention to the own shape word, less to the other's", "change of shape accuracy\nwithout the head", marks=(composition.SELECTIVE, -composition.NEEDED))
 
 # %% tags=["nbval-check-output"]
 print(f"{NAME}: relation head {listed(relation)}; object heads {listed(objects)}; needed for the shapes {listed(circuit)}")
@@ -205,7 +205,7 @@ number["half"] = (number.high - number.low) / 2
 number = number.groupby(["panel", "word", "step", "image_role"], as_index=False)[["mass", "half"]].sum().groupby(["panel", "word", "step"], as_index=False).mean(numeric_only=True)
 number = number.assign(value=number.mass, low=number.mass - number.half, high=number.mass + number.half)
 WORD_COLORS = {"own shape word": "#e4572e", "other shape word": "#e8a13c", "colour words": "#4c9be8", "relation words": "#c77dff", "filler and special": "#9a9a9a"}
-_ = view_tags.lines(number, "step", "word", "panel", xlabel="sampling step", ylabel="share of attention", colors=WORD_COLORS, ylim=(-0.03, 1.03))
+_ = figures.curves(number, "word", "panel", x="step", xlabel="sampling step", ylabel="share of attention", colors=WORD_COLORS, ylim=(-0.03, 1.03))
 
 # %% [markdown]
 # The attention is there from step 0 on and hardly changes. About a third of it goes to the object's own shape word, and a good part to colour words, to the special token, even to the
@@ -332,7 +332,7 @@ causes = pd.concat([pd.read_parquet(FOLDER / f"{name}-causes.parquet").assign(mo
 causes["panel"] = causes.model + " L" + causes.layer.astype(str) + "H" + causes["head"].astype(str)
 of_model = {NAME: objects} | {name: selective_heads(name, network(name), None) for name in MODELS[1:]}
 shown = causes[causes.panel.isin([f"{name} {head}" for name, heads in of_model.items() for head in heads])]
-lines = view_tags.lines(shown[shown.model == NAME], "step", "cause", "panel", xlabel="sampling step", ylabel="attention goes over\nto the other object's", colors=CAUSE_COLORS, ylim=(-0.08, 1.08))
+lines = figures.curves(shown[shown.model == NAME], "cause", "panel", x="step", xlabel="sampling step", ylabel="attention goes over\nto the other object's", colors=CAUSE_COLORS, ylim=(-0.08, 1.08))
 Image(figures.to_png(lines, 128))
 
 # %% tags=["nbval-check-output"]
@@ -557,7 +557,7 @@ wide = {
 }
 rows = ablated[ablated.intervention.isin(wide) & ablated.metric.isin(METRICS)].replace({"intervention": wide, "metric": METRICS})
 rows = rows.assign(order=rows.intervention.map(list(wide.values()).index)).sort_values("order", kind="stable")
-_ = view_tags.effects(rows)
+_ = figures.dots(rows, "intervention", "metric", xlabel="share of the pictures", colors={name: view_tags.METRIC_MARKS[name] for name in METRICS.values()})
 
 # %% [markdown]
 # Without the object heads colours stay (1.00) and shapes go: .58 with means, .33 resampled, which is near the .26 that are left if the shape words are hidden from all heads. Taking two of the three can hurt *more* than taking all
@@ -578,7 +578,7 @@ only = {
 }
 rows = ablated[ablated.intervention.isin(only) & ablated.metric.isin(METRICS)].replace({"intervention": only, "metric": METRICS})
 rows = rows.assign(order=rows.intervention.map(list(only.values()).index)).sort_values("order", kind="stable")
-_ = view_tags.effects(rows)
+_ = figures.dots(rows, "intervention", "metric", xlabel="share of the pictures", colors={name: view_tags.METRIC_MARKS[name] for name in METRICS.values()})
 
 # %% tags=["nbval-check-output"]
 values = ablated.pivot(index="intervention", columns="metric", values="value")

@@ -152,7 +152,7 @@ def geometry(encoder, word, stage):
         found = torch.zeros_like(found)
     unit = torch.nn.functional.normalize(found, dim=1)
     table = pd.DataFrame(unit @ unit.T, RELATIONS, RELATIONS)
-    return figures.to_png(figures.cosine_matrix(table, f"{encoder}, {word}, {stage}: effect size {size:.2f} of the word's spread"))
+    return figures.to_png(figures.cosine_matrices({f"{encoder}, {word}, {stage}:\neffect size {size:.2f} of the word's spread": table}, numbers=True))
 
 
 controls.grid(geometry, encoder=list(MODELS.values()), word=list(WORDS.values()), stage=STAGES)

@@ -6,15 +6,23 @@ fillers, articles or the order; `prompts.REWRITES` change words for synonyms, or
 
 from collections.abc import Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from ..data.prompts import PHRASES, REWRITES, TEMPLATES, suite
+from ..data.encoders import Text
+from ..data.prompts import CANONICAL, PHRASES, REWRITES, ROLES, TEMPLATES, compose, parse, suite
+from ..data.scenes import RELATIONS
 from ..data.scoring import METRICS, wilson
 from ..model.dit import DiT
 from ..model.evaluation import evaluate, plain, resumable
+from .circuits import DIRECTIONS
+from .factors import relation_effects, word_vectors
 
 SUITES = (*TEMPLATES, *REWRITES)
 
@@ -56,4 +64,90 @@ def drops(table: pd.DataFrame, baseline: str = "train") -> pd.DataFrame:
             rows.append({"suite": name, "metric": metric, "value": here.mean(), "low": low, "high": high,
                          "change": change, "change_low": change - error, "change_high": change + error,
                          "n": len(here)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def untouched(prompt: str) -> str:
+    """The same request in the training template and its canonical words."""
+    parsed = parse(prompt)
+    return compose(parsed.colors, parsed.shapes, CANONICAL[RELATIONS[parsed.relation]][0])
+
+
+class Restored:
+    """An encoder that gives the words of some roles the vectors they have in the training template's prompt.
+
+    All other words keep what the perturbed prompt makes of them: does the harm go through the words restored? A word
+    of another number of pieces gets the mean of the training word's pieces. Meant for prompts of canonical phrases.
+    """
+
+    def __init__(self, encoder, roles: Iterable[str]):
+        self.encoder, self.roles = encoder, [ROLES.index(role) for role in roles]
+        self.name, self.dim, self.contextual = encoder.name, encoder.dim, encoder.contextual
+
+    def encode(self, prompts: list[str]) -> Text:
+        text = self.encoder.encode(prompts)
+        before, embeddings = self.encoder.encode([p and untouched(p) for p in prompts]), text.embeddings.clone()
+        for k, role in product(range(len(prompts)), self.roles):
+            mine, theirs = ((t.roles[k] == role) & t.mask[k] for t in (text, before))  # [token]
+            word = before.embeddings[k, theirs]  # [piece, dim]
+            embeddings[k, mine] = word if len(word) == int(mine.sum()) else word.mean(0)
+        return Text(embeddings, text.mask, text.roles)
+
+
+def restored(model: DiT, encoder, suites: Iterable[str], words: Iterable[str], seeds: Iterable[int], *,
+             file: Path | None = None, settings: dict | None = None, command: str = "", progress: str | None = None,
+             **sampling) -> pd.DataFrame:  # fmt: skip
+    """`evaluate`'s rows over suites of the 96 canonical prompts with groups of words `Restored`, as suite and words.
+
+    words: groups of roles such as "color1 color2"; "" restores none. file and so on: as in `resumable`.
+    """
+
+    def run(name: str, group: str) -> pd.DataFrame:
+        rows = evaluate(model, Restored(encoder, group.split()), suite(CANONICAL, name), seeds, **sampling)
+        return rows.assign(suite=name, words=group)
+
+    runs = {f"{name}, {group}": partial(run, name, group) for name in suites for group in words}
+    settings = {**(settings or {}), "seeds": list(seeds), **plain(sampling)}
+    return resumable(runs, file, settings, command=command, progress=progress)
+
+
+def compass(encoder, word: str, mlp=None) -> Tensor:
+    """The two directions [2, d] in a word's space along which the relation's effects rise to the right and downwards.
+
+    Least squares of the eight effect vectors on the relations' unit directions: a vector's coordinates along these are
+    in units of one relation's own effect.
+    """
+    directions = F.normalize(torch.tensor(DIRECTIONS, dtype=torch.float32), dim=1)  # [relation, 2]
+    return torch.linalg.lstsq(directions, relation_effects(encoder, word, mlp)).solution
+
+
+def shift(encoder, name: str, word: str, mlp=None) -> Tensor:
+    """How a suite moves the vector of a word, [prompt, d]: its 96 canonical prompts against the training template's.
+
+    word: a role. mlp: a model's `caption_mlp`, to look behind it. Relation synonyms: the 48 prompts that have one.
+    """
+    moved = suite(CANONICAL, name)
+    still = [untouched(prompt) for prompt in moved]
+    after, before = (word_vectors(encoder.encode(prompts), word, mlp) for prompts in (moved, still))
+    return after - before
+
+
+def shifts(encoder, suites: Iterable[str] = SUITES[1:], words: Iterable[str] = ("color1", "shape1", "color2", "shape2"),
+           mlp=None) -> pd.DataFrame:  # fmt: skip
+    """How far suites move words on average, in units of what the relation does to them.
+
+    Tidy: suite, word, size, right, down, n. size: norm of the mean shift over the root mean square norm of the
+    relation's effect vectors on that word (paper, "why 'the' hurts", has its cosines with them); right, down: its
+    coordinates on the word's `compass`.
+    """
+    rows = []
+    for word in words:
+        unit = relation_effects(encoder, word, mlp).square().sum(1).mean().sqrt()
+        plane = compass(encoder, word, mlp)
+        for name in suites:
+            each = shift(encoder, name, word, mlp)
+            mean = each.mean(0)
+            right, down = torch.linalg.lstsq(plane.T, mean[:, None]).solution[:, 0].tolist()
+            rows.append({"suite": name, "word": word, "size": float(mean.norm() / unit), "right": right, "down": down,
+                         "n": len(each)})  # fmt: skip
     return pd.DataFrame(rows)

@@ -89,24 +89,3 @@ def map_rows(rows: dict[str, tuple[np.ndarray, Sequence[str]]], title: str) -> F
             sns.despine(ax=axis, left=True, bottom=True)
     figure.suptitle(title, fontsize=9)
     return figure
-
-
-def scores_against_falls(table: pd.DataFrame, xlabel: str, ylabel: str) -> Figure:
-    """Heads as dots, `fall` with its interval (low, high) over `x`, one panel a `panel`; `named`: with its name."""
-    panels = list(table.panel.unique())
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.8 * len(panels), 3), sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")  # fmt: skip
-    for axis, panel in zip(axes[0], panels, strict=True):
-        rows, free = table[table.panel == panel], -np.inf  # free: the lowest place not yet taken by a name
-        axis.axhline(0, color=INK, lw=0.6)
-        axis.vlines(rows.x, rows.low, rows.high, color=GROUP_COLORS[0], lw=1.5, alpha=0.6)
-        axis.scatter(rows.x, rows.fall, 16, GROUP_COLORS[0], zorder=3)
-        for dot in rows[rows.named].sort_values("fall").itertuples():
-            free = max(free + 0.07, dot.fall if dot.fall > 0.05 else 0.05)
-            side, place = ("left", dot.x + 0.04) if dot.x < 0.5 else ("right", dot.x - 0.04)
-            axis.text(place, free, f"L{dot.layer}H{dot.head}", fontsize=7, va="center", ha=side)
-        axis.set_title(panel, fontsize=9)
-    axes[0, 0].set(xlim=(-0.05, 1.05), ylim=(-0.1, 1))
-    figure.supxlabel(xlabel, fontsize=10, color=INK)
-    figure.supylabel(ylabel, fontsize=10, color=INK)
-    return figure

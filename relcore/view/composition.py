@@ -13,22 +13,6 @@ from .figures import GROUP_COLORS, INK, ROLE_NAMES
 from .synopsis import attention_map
 
 
-def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, marks: tuple[float, float]) -> Figure:
-    """Heads as dots x, y with intervals (y_low, y_high), a colour a `kind`, names from `named`; marks: dotted lines."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for color, (kind, rows) in zip(GROUP_COLORS[3::-1], table.groupby("kind", sort=False), strict=False):
-        axis.vlines(rows.x, rows.y_low, rows.y_high, color=color, lw=1.5, alpha=0.6)
-        axis.scatter(rows.x, rows.y, 30, color, label=kind, zorder=3)
-    for dot in table[table.named].itertuples():
-        axis.annotate(f"L{dot.layer}H{dot.head}", (dot.x, dot.y), (6, 0), textcoords="offset points", fontsize=8,
-                      va="center")  # fmt: skip
-    axis.axvline(marks[0], color=INK, ls=":", lw=1)
-    axis.axhline(marks[1], color=INK, ls=":", lw=1)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    figure.legend(*axis.get_legend_handles_labels(), ncols=3, loc="outside upper center")
-    return figure
-
-
 def role_scores(table: pd.DataFrame, columns: int = 3) -> Figure:
     """Heat maps of `value` with `spread` below it in each cell, tag by text role; one panel a `panel`, one scale."""
     panels, tags, roles = (list(dict.fromkeys(table[key])) for key in ("panel", "tag", "role"))

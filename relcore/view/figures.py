@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ..data.scenes import CANVAS
@@ -148,17 +149,90 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
     return figure
 
 
+def dots(table: pd.DataFrame, y: str, hue: str, marks: pd.DataFrame | None = None, *, xlabel: str = "share",
+         mark_label: str = "paper", levels: dict[str, float] | None = None,
+         colors: dict[str, str] | None = None) -> Figure:  # fmt: skip
+    """Dots of `value` with intervals (low, high; NaN for none), a line a `y`, a colour a `hue`.
+
+    marks: the paper's values, columns y, hue and value, as short dashes in the hue's lane. levels: dotted lines.
+    """
+    lines, groups = list(dict.fromkeys(table[y])), list(dict.fromkeys(table[hue]))
+    size = (8.2, 0.9 + 0.13 * (len(groups) + 1) * len(lines))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    for k in range(0, len(lines), 2):
+        axis.axhspan(k - 0.5, k + 0.5, color=INK, alpha=0.07, lw=0)
+    step = 0.8 / len(groups)
+    for i, (group, color) in enumerate((colors or palette(groups)).items()):
+        rows, lane = table[table[hue] == group], (i - (len(groups) - 1) / 2) * step
+        place = rows[y].map(lines.index) + lane
+        axis.hlines(place, rows.low, rows.high, color=color, lw=1.5, alpha=0.7)
+        axis.scatter(rows.value, place, 16, color, label=group, zorder=3)
+        if marks is not None:
+            theirs = marks[marks[hue] == group]
+            at = theirs[y].map(lines.index) + lane
+            axis.vlines(theirs.value, at - step / 2, at + step / 2, color=INK, lw=2, zorder=4)
+    if marks is not None:
+        axis.plot([], [], color=INK, lw=2, label=mark_label)
+    for label, level in (levels or {}).items():
+        axis.axvline(level, color=INK, ls=":", lw=1, label=label)
+    axis.set_yticks(range(len(lines)), lines, fontsize=9)
+    axis.tick_params(axis="y", length=0)
+    axis.set(ylim=(len(lines) - 0.5, -0.5), xlabel=xlabel)
+    figure.legend(*axis.get_legend_handles_labels(), ncols=4, loc="outside upper center")
+    return figure
+
+
+def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 3,
+                marks: tuple[float, float] | None = None) -> Figure:  # fmt: skip
+    """Dots x, y, with intervals (low, high) if the table has them; marks: dotted lines at an x and a y.
+
+    One panel a `panel` and one colour a `group`, where the table has these columns. `named`: whether a dot's `label`
+    stands beside it; without that column dots are heads, called by layer and head.
+    """
+    table = table.assign(**{name: "" for name in ("panel", "group") if name not in table})
+    if "label" not in table:
+        table = table.assign(label="L" + table.layer.astype(str) + "H" + table["head"].astype(str))
+    panels, groups = list(dict.fromkeys(table.panel)), list(dict.fromkeys(table.group))
+    columns = min(columns, len(panels))
+    rows, middle, line = -(-len(panels) // columns), (table.x.min() + table.x.max()) / 2, 0.06 * np.ptp(table.y)
+    size = (6.4, 3.6) if len(panels) == 1 else (2.8 * columns, 0.6 + 2.4 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False,
+                                layout="constrained")  # fmt: skip
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        mine, free = table[table.panel == panel], {True: -np.inf, False: -np.inf}  # free: no name stands above it
+        for group, color in zip(groups, GROUP_COLORS, strict=False):
+            dots_ = mine[mine.group == group]
+            if "low" in dots_:
+                axis.vlines(dots_.x, dots_.low, dots_.high, color=color, lw=1.5, alpha=0.6)
+            axis.scatter(dots_.x, dots_.y, 18, color, alpha=0.8, label=group, zorder=3)
+        for dot in mine[mine.named].sort_values("y").itertuples():
+            left = dot.x > middle
+            free[left] = max(free[left] + line, dot.y)
+            axis.annotate(dot.label, (dot.x, free[left]), (-5 if left else 5, 0), fontsize=7,
+                          textcoords="offset points", va="center", ha="right" if left else "left")  # fmt: skip
+        for draw, level in zip((axis.axvline, axis.axhline), marks or (), strict=False):
+            draw(level, color=INK, ls=":", lw=1)
+        axis.set_title(panel, fontsize=9)
+    figure.supxlabel(xlabel, fontsize=10, color=INK)
+    figure.supylabel(ylabel, fontsize=10, color=INK)
+    if len(groups) > 1:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
+    return figure
+
+
 def curves(
-    table: pd.DataFrame, hue: str, col: str, colors: dict[str, str] | None = None, *,
-    xlabel: str = "samples seen (thousands)", ylabel: str = "share",
+    table: pd.DataFrame, hue: str, col: str | None = None, colors: dict[str, str] | None = None, *,
+    x: str = "samples", xlabel: str = "samples seen (thousands)", ylabel: str = "share",
     marks: dict[str, float] | None = None, ylim: tuple | None = (-0.02, 1.02), unit: str | None = None,
 ) -> Figure:  # fmt: skip
-    """Lines of `value` with bands (low, high) over `samples`, one colour a hue, one panel a col.
+    """Lines of `value` with bands (low, high) over x, one colour a hue, one panel a col; samples in thousands.
 
     unit: a column whose values (runs, say) get a line each, without bands.
     marks: {label: level}, drawn as dotted horizontal lines in every panel.
     """
-    panels, groups = list(dict.fromkeys(table[col])), list(dict.fromkeys(table[hue]))
+    panels, groups = list(dict.fromkeys(table[col])) if col else [""], list(dict.fromkeys(table[hue]))
     shown = colors or palette(groups)
     columns = 2 if len(panels) == 4 else min(len(panels), 3)  # a page is about three panels wide
     rows = -(-len(panels) // columns)
@@ -168,18 +242,19 @@ def curves(
     )
     for axis, panel in zip(axes.flat, panels, strict=False):
         for group in groups:
-            rows_ = table[(table[col] == panel) & (table[hue] == group)].sort_values("samples")
-            lines = [line for _, line in rows_.groupby(unit)] if unit else [rows_]
+            mine = table[(table[hue] == group) & (table[col] == panel if col else True)].sort_values(x)
+            lines = [line for _, line in mine.groupby(unit)] if unit else [mine]
             for k, line in enumerate(lines):
-                x, label = line.samples / 1000, group if k == 0 else None
-                axis.plot(x, line.value, "o-", ms=3, lw=1.5, color=shown[group], label=label)
+                at, label = line[x] / (1000 if x == "samples" else 1), group if k == 0 else None
+                axis.plot(at, line.value, "o-", ms=3, lw=1.5, color=shown[group], label=label)
                 if not unit:
-                    axis.fill_between(x, line.low, line.high, color=shown[group], alpha=0.2, lw=0)
+                    axis.fill_between(at, line.low, line.high, color=shown[group], alpha=0.2, lw=0)
         for label, level in (marks or {}).items():
             axis.axhline(level, color=INK, ls=":", lw=1)
             axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
         axis.set_title(panel)
         axis.set_ylim(ylim)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel(xlabel, fontsize=10, color=INK)
     axes[0, 0].set_ylabel(ylabel)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -200,11 +275,15 @@ def strips(files: dict[str, Path]) -> Figure:
     return figure
 
 
-def cosine_matrix(table: pd.DataFrame, title: str) -> Figure:
-    """A square table of cosines, rows and columns named alike, as a heat map from -1 to 1."""
-    figure, axis = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
-    sns.heatmap(table, vmin=-1, vmax=1, cmap="RdBu_r", annot=True, fmt=".1f", annot_kws={"size": 8}, ax=axis,
-                square=True, cbar_kws={"label": "cosine", "shrink": 0.8})  # fmt: skip
-    axis.set(xlabel=None, ylabel=None)
-    axis.set_title(title, fontsize=10)
+def cosine_matrices(tables: dict[str, pd.DataFrame], numbers: bool = False) -> Figure:
+    """Square tables of cosines beside each other, each with its title, on one scale from -1 to 1."""
+    size = (1 + (4 if numbers else 2.7) * len(tables), 4.2 if numbers else 3.3)
+    figure, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False, layout="constrained")
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        sns.heatmap(table, vmin=-1, vmax=1, cmap="RdBu_r", annot=numbers, fmt=".1f", annot_kws={"size": 8}, ax=axis,
+                    square=True, cbar=False, xticklabels=True, yticklabels=axis is axes[0, 0])  # fmt: skip
+        axis.set(xlabel=None, ylabel=None)
+        axis.tick_params(length=0, labelsize=8 if numbers else 7)
+        axis.set_title(title, fontsize=9)
+    figure.colorbar(axes[0, 0].collections[0], ax=axes, shrink=0.6, label="cosine")
     return figure

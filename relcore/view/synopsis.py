@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from .figures import GROUP_COLORS, INK, ROLE_COLORS, ROLE_NAMES
+from .figures import INK, ROLE_COLORS, ROLE_NAMES
 
 MASS = {"vmin": 0, "vmax": 1, "cmap": "viridis"}
 OBJECT_LINES = ("solid", "dashed")  # outlines of object 1 and object 2
@@ -68,28 +68,4 @@ def step(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: n
     for axis in (bars, matrix, grid):
         axis.tick_params(labelsize=8, length=0)
         axis.xaxis.label.set_size(8)
-    return figure
-
-
-def against(table: pd.DataFrame, xlabel: str, ylabel: str, named: float, columns: int = 4) -> Figure:
-    """Heads as dots, `mass` over `x`, one panel a `panel`, one colour a `group`; a name from a mass of `named` on."""
-    panels = list(table.panel.unique())
-    size = (2.4 * min(columns, len(panels)), 0.6 + 2.3 * -(-len(panels) // columns))
-    options = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
-    figure, axes = plt.subplots(-(-len(panels) // columns), min(columns, len(panels)), figsize=size, **options)
-    for axis in axes.flat[len(panels) :]:
-        axis.axis("off")
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        mine = table[table.panel == panel]
-        for color, (group, rows) in zip(GROUP_COLORS, mine.groupby("group", sort=False), strict=False):
-            axis.scatter(rows.x, rows.mass, 18, color, alpha=0.8, label=group)
-        for dot in mine[mine.mass >= named].itertuples():
-            side, place = ("left", (5, 0)) if dot.x < 0.5 else ("right", (-5, 0))
-            axis.annotate(f"L{dot.layer}H{dot.head}", (dot.x, dot.mass), place, textcoords="offset points",
-                          fontsize=7, va="center", ha=side)  # fmt: skip
-        axis.set_title(panel, fontsize=9)
-    axes[0, 0].set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
-    figure.supxlabel(xlabel, fontsize=10, color=INK)
-    figure.supylabel(ylabel, fontsize=10, color=INK)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5, loc="outside upper center")
     return figure

@@ -11,28 +11,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ..data.scenes import CANVAS
-from .figures import GROUP_COLORS, INK, palette, token_grid
+from .figures import GROUP_COLORS, INK, token_grid
 
 METRIC_MARKS = {"prompt's relation": "#4c9be8", "donor's relation": "#e4572e", "binding": "#4fb477", "shape": "#e8a13c",
                 "colour": "#9a9a9a"}  # fmt: skip
-
-
-def cosine_matrices(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Square tables of cosines beside each other, each with its title, on one scale from -1 to 1."""
-    size = (0.7 + 2.7 * len(tables), 3.3)
-    figure, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False, layout="constrained")
-    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
-        image = axis.imshow(table.to_numpy(), vmin=-1, vmax=1, cmap="RdBu_r", interpolation="nearest")
-        places = np.arange(len(table))
-        axis.set_xticks(places, table.columns, rotation=90, fontsize=7)
-        axis.set_yticks(places, table.index if axis is axes[0, 0] else [], fontsize=7)
-        axis.set_title(title, fontsize=9)
-        axis.tick_params(length=0)
-    figure.colorbar(image, ax=axes, shrink=0.6, label="cosine")
-    return figure
 
 
 def heat(table: pd.DataFrame, row: str, panel: str, value: str, limits: tuple[float, float], title: str) -> Figure:
@@ -49,31 +33,6 @@ def heat(table: pd.DataFrame, row: str, panel: str, value: str, limits: tuple[fl
         axis.tick_params(length=0, labelsize=7, labelrotation=0)
     axes[-1, 0].set_xlabel("sampling step")
     figure.suptitle(title, fontsize=9)
-    return figure
-
-
-def lines(table: pd.DataFrame, x: str, hue: str, panel: str | None = None, *, xlabel: str, ylabel: str,
-          levels: dict[str, float] | None = None, colors: dict[str, str] | None = None,
-          ylim: tuple[float, float] | None = None) -> Figure:  # fmt: skip
-    """Lines of `value` with bands (low, high) by x, one colour a hue, one panel a panel; levels: dotted, with names."""
-    panels = list(dict.fromkeys(table[panel])) if panel else [None]
-    groups = list(dict.fromkeys(table[hue]))
-    shown = colors or palette(groups)
-    size = (max(5.5, 3.9 * len(panels)), 3.1)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], panels, strict=True):
-        for group in groups:
-            rows = table[(table[hue] == group) & (True if name is None else table[panel] == name)].sort_values(x)
-            axis.plot(rows[x], rows.value, "o-", ms=3.5, lw=1.5, color=shown[group], label=group)
-            axis.fill_between(rows[x], rows.low, rows.high, color=shown[group], alpha=0.2, lw=0)
-        for label, level in (levels or {}).items():
-            axis.axhline(level, color=INK, ls=":", lw=1)
-            axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-        axis.set(xlabel=xlabel, ylim=ylim)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.set_title(name or "", fontsize=9)
-    axes[0, 0].set_ylabel(ylabel)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=min(4, len(groups)), loc="outside upper center")
     return figure
 
 
@@ -107,29 +66,6 @@ def scatter(table: pd.DataFrame, hue: str, style: str, xlabel: str, ylabel: str)
     axis.axvline(0, color=INK, lw=0.5, alpha=0.5)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def effects(table: pd.DataFrame, chance: float | None = None) -> Figure:
-    """Shares (value, low, high) as dots with intervals: one line an `intervention`, one colour a `metric`.
-
-    chance: a dotted line down.
-    """
-    names, metrics = list(dict.fromkeys(table.intervention)), list(dict.fromkeys(table.metric))
-    figure, axis = plt.subplots(figsize=(8.2, 0.9 + 0.36 * len(names)), layout="constrained")
-    for k, metric in enumerate(metrics):
-        rows = table[table.metric == metric].set_index("intervention").reindex(names)
-        y = np.arange(len(names)) + (k - (len(metrics) - 1) / 2) * 0.15
-        axis.hlines(y, rows.low, rows.high, color=METRIC_MARKS[metric], lw=2, alpha=0.6)
-        axis.scatter(rows.value, y, 24, METRIC_MARKS[metric], label=metric, zorder=3)
-    if chance is not None:
-        axis.axvline(chance, color=INK, ls=":", lw=1, label="chance, prompt's relation")
-    axis.set_yticks(range(len(names)), names, fontsize=9)
-    for k in range(0, len(names), 2):
-        axis.axhspan(k - 0.5, k + 0.5, color=INK, alpha=0.08, lw=0)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set(xlim=(-0.03, 1.03), xlabel="share of the pictures")
-    figure.legend(*axis.get_legend_handles_labels(), ncols=len(metrics) + 1, loc="outside upper center")
     return figure
 
 
