@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .errors import RelcoreError
-from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, command_line, emit, open_model
+from .options import Guidance, GuidedUntil, Json, Model, Out, Seed, Steps, command_line, emit, open_model, phrases_of
 
 
 def synopsis(
@@ -81,8 +81,7 @@ def ablate(
     method: Annotated[str, typer.Option(help="mean, resample or zero.")] = "mean",
     mask: Annotated[list[str] | None, typer.Option(help="Hide the words of a role: relation, shape1 ...")] = None,
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it "
-                                                  "if it is there.")] = None,
+    out: Out = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -136,8 +135,7 @@ def rewire(
                                                    "be given, all single words if not.")] = None,
     strength: Annotated[list[float] | None, typer.Option(help="Of the relation put in; 1 if not given.")] = None,
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical) and target.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it "
-                                                  "if it is there.")] = None,
+    out: Out = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -167,8 +165,7 @@ def robustness(
     template: Annotated[list[str] | None, typer.Option(help="is-the, say; several may be given, all if not.")] = None,
     phrases: Annotated[str, typer.Option(help="all (264 prompts a suite) or canonical (96).")] = "all",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it "
-                                                  "if it is there.")] = None,
+    out: Out = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -176,21 +173,18 @@ def robustness(
 
     Example: relcore robustness --model e5-micro --template train --template is-the
     """
-    from .data.prompts import CANONICAL, PHRASES
     from .data.scoring import METRICS
     from .files import sha256
     from .kernels import robustness as kernel
     from .model.checkpoints import find
     from .model.diffusion import fast_precision
 
-    if phrases not in ("canonical", "all"):
-        raise RelcoreError(f"unknown phrases '{phrases}': choose canonical or all")
     if unknown := set(template or ()) - set(kernel.SUITES):
         raise RelcoreError(f"unknown template '{min(unknown)}': choose from {', '.join(kernel.SUITES)}")
     network, _, encoder, process = open_model(model)
     suites = list(dict.fromkeys(["train", *template])) if template else kernel.SUITES
     table = kernel.robustness(
-        network, encoder, range(seed, seed + number), suites, phrases=CANONICAL if phrases == "canonical" else PHRASES,
+        network, encoder, range(seed, seed + number), suites, phrases=phrases_of(phrases),
         file=out, settings={"checkpoint": sha256(find(model))}, command=command_line(), progress=f"robustness {model}",
         process=process, steps=steps, guidance=guidance, guided_until=guided_until,
         precision=fast_precision())  # fmt: skip

@@ -14,7 +14,19 @@ import typer
 
 from . import analyses
 from .errors import RelcoreError
-from .options import Guidance, GuidedUntil, Json, Model, Seed, Steps, command_line, emit, metrics_table, open_model
+from .options import (
+    Guidance,
+    GuidedUntil,
+    Json,
+    Model,
+    Seed,
+    Steps,
+    command_line,
+    emit,
+    metrics_table,
+    open_model,
+    phrases_of,
+)
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__,
                   context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False)  # fmt: skip
@@ -146,7 +158,7 @@ def evaluate(
     """
     from accelerate import PartialState
 
-    from .data.prompts import CANONICAL, PHRASES, suite
+    from .data.prompts import suite
     from .data.scenes import GENERATORS
     from .files import sha256
     from .model.checkpoints import find
@@ -155,9 +167,7 @@ def evaluate(
 
     if generator not in GENERATORS:
         raise RelcoreError(f"unknown generator '{generator}': choose from {', '.join(GENERATORS)}")
-    if phrases not in ("canonical", "all"):
-        raise RelcoreError(f"unknown phrases '{phrases}': choose canonical or all")
-    prompts = suite(CANONICAL if phrases == "canonical" else PHRASES, template)
+    prompts = suite(phrases_of(phrases), template)
     network, header, encoder, process = open_model(model)
     processes = PartialState()
     rows = run(network.to(processes.device), encoder, prompts, range(seed, seed + number), processes=processes,
@@ -244,6 +254,40 @@ def notebooks(
 
     done = run_all(quick=quick, only=only)
     emit(as_json, {"notebooks": done}, "\n".join(f"{d['name']}: {d['seconds']:.1f} s" for d in done))
+
+
+@app.command()
+def claims(
+    only: Annotated[str | None, typer.Option(help="One claim with its tests: S5, say.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Another ledger than claims.yml.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the claims ledger: what the paper says against what the shipped tables and weights give.
+
+    Exit status 1 if a verdict is not the one that the ledger records.
+
+    Example: relcore claims --only S5
+    """
+    from .claims import LEDGER, judge, load, record
+    from .view.claims import held, interval
+
+    written = load(ledger or LEDGER)
+    if only and only not in {claim["id"] for claim in written}:
+        raise RelcoreError(f"no claim '{only}': choose from {', '.join(claim['id'] for claim in written)}")
+    judged = [judge(claim) for claim in written if only in (None, claim["id"])]
+    lines = []
+    for claim in judged:
+        lines.append(f"{claim['id']:4}{claim['computed']:16}{held(claim):10}{claim['claim']}")
+        if only:
+            lines += [f"    {c['what']}, {c['model']}: {interval(c)}; wanted {c['wanted']}: {c['verdict']}"
+                      for c in claim["checks"]]  # fmt: skip
+            lines += [f"    paper: {claim['number']}", f"    {claim['note']}"]
+    emit(as_json, {"claims": [record(claim) for claim in judged]}, "\n".join(lines))
+    if changed := [claim for claim in judged if claim["computed"] != claim["verdict"]]:
+        told = "; ".join(f"{c['id']} is now '{c['computed']}', recorded as '{c['verdict']}'" for c in changed)
+        typer.echo(f"relcore: {told}: find out what changed, then write the new verdict and its reason into the ledger",
+                   err=True)  # fmt: skip
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -2,9 +2,12 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .errors import RelcoreError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(help="First seed; picture k is drawn from its own seed.")]
@@ -12,6 +15,8 @@ Model = Annotated[str, typer.Option(help="Name of a shipped model, a .safetensor
 Steps = Annotated[int, typer.Option(help="Sampling steps.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
 GuidedUntil = Annotated[float, typer.Option(help="Share of signal at which guidance stops; 1 is never.")]
+Out = Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it if it "
+                                               "is there.")]  # fmt: skip
 
 
 def emit(as_json: bool, value: dict, text: str) -> None:
@@ -32,6 +37,15 @@ def open_model(name: str):
     model, header = load_model(name)
     recipe = recipe_of(header)
     return model, header, make_encoder(recipe.encoder), recipe.make_process()
+
+
+def phrases_of(name: str) -> dict[str, tuple[str, ...]]:
+    """The phrases of --phrases canonical or all."""
+    from .data.prompts import CANONICAL, PHRASES
+
+    if name not in ("canonical", "all"):
+        raise RelcoreError(f"unknown phrases '{name}': choose canonical or all")
+    return CANONICAL if name == "canonical" else PHRASES
 
 
 def metrics_table(metrics: dict) -> str:
