@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "relcore needs Python 3.11 (3.12 works too) and found neither python3.11 nor python3.12. Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[book,test,encoders]" -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[book,test,encoders,peers]" -c constraints.txt
 	@touch $@
 
 # The scripts of the pages (5 MB) are not in the repository: npm fetches the locked versions, and what pages load is copied.

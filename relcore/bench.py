@@ -1,10 +1,22 @@
-"""The performance table of this machine: medians after warm-up, ratios within one run."""
+"""The performance table of this machine: medians of at least five calls after warm-up, ratios within one run.
 
+`python -m relcore.bench` prints it in markdown, `relcore bench --json` as JSON. What is compared takes turns, round by
+round, and a ratio is the median over rounds: with other work on the machine seconds wander, ratios less so. The peer is
+diffusers' PixArtTransformer2DModel of the same size (layers, width, heads, tokens, text) in the same precision: bf16
+products where the machine has units for them, else fp32. It runs as it comes, with torch's fused attention, and with
+attention written out, faster on a CPU: `..._best` is against the faster of the two.
+"""
+
+import importlib.util
+import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from operator import truediv
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,12 +30,18 @@ from .kernels.capture import capture
 from .kernels.circuits import screen
 from .kernels.synopsis import memory, synopsis
 from .model.checkpoints import load_model
-from .model.diffusion import RectifiedFlow, fast_precision, sample, to_signal, training_loss
-from .model.dit import PRESETS, DiT
+from .model.diffusion import IDDPM, RectifiedFlow, fast_precision, sample, to_signal, training_loss
+from .model.dit import D_HEAD, PRESETS, DiT, DiTConfig
 from .model.optim import make_optimizers
 
+Work = Callable[[], object]
+SQUARE = 1536  # rows of a matrix whose square gets the most FLOP/s
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+PEERS = {"diffusers": "AttnProcessor2_0", "diffusers_written_out": "AttnProcessor"}  # its default comes first
+EQUAL = {"steps": 9, "guided_until": 0.1}  # rte-micro is then as accurate as drawn like the peer (book/benchmark.md)
 
-def compare(*works: Callable[[], object], repeats: int = 7) -> list[list[float]]:
+
+def compare(*works: Work, repeats: int = 7) -> list[list[float]]:
     """Wall times of each work's calls, after two that are not counted; works take turns: all meet the same load."""
     times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats + 2):
@@ -34,88 +52,167 @@ def compare(*works: Callable[[], object], repeats: int = 7) -> list[list[float]]
     return [mine[2:] for mine in times]
 
 
-def seconds(work: Callable[[], object], repeats: int = 7) -> float:
-    """Median wall time of one call."""
+def seconds(work: Work, repeats: int = 7) -> float:
     return statistics.median(compare(work, repeats=repeats)[0])
 
 
-def gemm_peak(dtype: torch.dtype, n: int = 1536) -> float:
-    """FLOP/s of a large square product in this precision: the most the machine gives us."""
-    a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
-    return 2 * n**3 / seconds(lambda: a @ b)
+def ratio(above: list[float], below: list[float]) -> float:
+    """Median over rounds of one work's time by another's."""
+    return statistics.median(map(truediv, above, below))
 
 
 def kernels(pictures: int = 16) -> tuple[dict, dict]:
     """Ratios and seconds of the kernels, on rte-micro (the synopsis needs pictures that show their prompts).
 
     capture_on, capture_off: sampling with the synopsis, and within an empty capture, against sampling alone.
-    Each is the median over rounds in which all three ran. synopsis_memory: what the synopsis of 960 pictures holds at
-    peak against all their maps, averaged over the steps; by_step: with every step kept.
+    synopsis_memory: what it holds at peak for 960 pictures against all their maps; by_step: with every step kept.
     """
     model, encoder = load_model("rte-micro")[0], make_encoder("rte")
     prompts, seeds = suite(CANONICAL)[:pictures], list(range(pictures))
-
-    def draw() -> None:
-        sample(model, encoder, prompts, seeds)
-
-    def draw_captured() -> None:
-        with capture(model):
-            draw()
-
+    draw = partial(sample, model, encoder, prompts, seeds)
+    captured = capture(model)(draw)  # as a decorator: a new one around every call
     held = {how: memory(model, encoder, suite(CANONICAL), over_steps=how) for how in (None, "mean")}
     share = {how: bytes_["reduction"] / bytes_["maps"] for how, bytes_ in held.items()}
-    plain, on, off = compare(draw, lambda: synopsis(model, encoder, prompts, [0]), draw_captured)
-    ratios = {"capture_on": statistics.median(map(truediv, on, plain)),
-              "capture_off": statistics.median(map(truediv, off, plain)),
+    plain, on, off = compare(draw, lambda: synopsis(model, encoder, prompts, [0]), captured)
+    ratios = {"capture_on": ratio(on, plain), "capture_off": ratio(off, plain),
               "synopsis_memory": share["mean"], "synopsis_memory_by_step": share[None]}  # fmt: skip
-    return ratios, {"screen": seconds(lambda: screen(model, encoder), repeats=3)}
+    return ratios, {"screen": seconds(lambda: screen(model, encoder), repeats=5)}
+
+
+def peer(config: DiTConfig, processor: str):
+    """diffusers' PixArt of this size. processor: "AttnProcessor2_0" (fused, its default) or "AttnProcessor"."""
+    import diffusers
+
+    model = diffusers.PixArtTransformer2DModel(
+        num_attention_heads=config.heads, attention_head_dim=D_HEAD, num_layers=config.depth, in_channels=3,
+        out_channels=3, sample_size=config.image_size, patch_size=config.patch, cross_attention_dim=config.width,
+        caption_channels=config.text_dim,
+    )  # fmt: skip
+    model.set_attn_processor(getattr(diffusers.models.attention_processor, processor)())
+    return model
+
+
+def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str]) -> tuple[dict, dict]:
+    """Ratios and seconds of a training step on `batch` pictures: forward, backward and optimiser; no data, no EMA.
+
+    Ours is the recipe's, with Muon. The peer has its own objective, IDDPM's, through the same `training_loss`, fp32
+    weights as ours, and torch's fused AdamW. gemm_peak_share: our products' FLOP/s against those of a large square one.
+    """
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    scenes = sample_scenes(batch, rng)
+    image, text = to_signal(torch.from_numpy(render(scenes))), make_encoder("rte").encode(caption(scenes, rng))
+    noise, dtype = torch.randn(image.shape, generator=generator), DTYPES[precision]
+
+    def work(network, process, optimizers) -> Work:
+        t = process.training_times(batch, generator)
+
+        def step() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                loss = training_loss(network, process, image, text, t, noise)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+
+        return step
+
+    def theirs(processor: str) -> Work:
+        model = peer(config, processor)
+
+        def network(x, t, text):
+            return model(x, encoder_hidden_states=text.embeddings, encoder_attention_mask=text.mask,
+                         timestep=(1000 * (1 - t) - 1).round().long(), return_dict=False)[0]  # fmt: skip
+
+        return work(network, IDDPM(), [torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)])
+
+    model, process, square = DiT(config), RectifiedFlow(), torch.randn(SQUARE, SQUARE, dtype=dtype)
+    works = {"relcore": work(model, process, make_optimizers(model, "muon", 1e-3, 0.02, dtype)),
+             "relcore_no_optimizer": work(DiT(config), process, []), "gemm": partial(torch.mm, square, square),
+             **{name: theirs(processor) for name, processor in peers.items()}}  # fmt: skip
+    with FlopCounterMode(display=False) as counter:
+        works["relcore_no_optimizer"]()
+    of_step = counter.get_total_flops()  # matrix products of forward and backward, attention's included
+    times = dict(zip(works, compare(*works.values()), strict=True))
+    ratios, medians = summed_up("train", times, peers)
+    for of, name in (("", "relcore"), ("_without_optimizer", "relcore_no_optimizer")):
+        ratios[f"gemm_peak_share{of}"] = of_step / 2 / SQUARE**3 * ratio(times["gemm"], times[name])
+    return ratios, medians
+
+
+def summed_up(what: str, times: dict[str, list[float]], peers: dict[str, str]) -> tuple[dict, dict]:
+    """The peer's time by ours: as it comes, `..._best` at its fastest, `..._equal` by our `equal`; median seconds."""
+    ratios = {f"{what}_vs_diffusers": ratio(times[name], times["relcore"]) for name in list(peers)[:1]}
+    for ours, key in (("relcore", "best"), ("equal", "equal")):
+        if peers and ours in times:
+            ratios[f"{what}_vs_diffusers_{key}"] = min(ratio(times[name], times[ours]) for name in peers)
+    return ratios, {f"{what}_{name}": statistics.median(mine) for name, mine in times.items()}
+
+
+def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, str]) -> tuple[dict, dict]:
+    """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL, the peer by its own pipeline.
+
+    The peer draws as in the paper, 14 steps of DPM-Solver++ guided by 4.5 to the end; weights in bf16 where it is fast;
+    no text encoder, no VAE. Accuracy is judged on our own rte-micro, drawn with either setting: see EQUAL.
+    """
+    encoder, prompts = make_encoder("rte"), suite(CANONICAL)[:pictures]
+    text, model = encoder.encode([*prompts, ""]), DiT(config).eval()
+    words, mask = text.embeddings.to(DTYPES[precision]), text.mask  # the last row is the empty prompt's
+    size = 8 * config.image_size  # the pipeline counts on a VAE with pixels eight times as fine
+    ours = partial(sample, model, encoder, prompts, list(range(len(prompts))), precision=precision)
+
+    def theirs(processor: str) -> Work:
+        import diffusers
+
+        network, scheduler = peer(config, processor).to(words.dtype).eval(), diffusers.DPMSolverMultistepScheduler()
+        pipeline = diffusers.PixArtSigmaPipeline(None, None, None, network, scheduler)
+        pipeline.set_progress_bar_config(disable=True)
+        return partial(
+            pipeline, None, None, prompt_embeds=words[:-1], prompt_attention_mask=mask[:-1], height=size, width=size,
+            negative_prompt_embeds=words[-1:].expand_as(words[:-1]), guidance_scale=4.5, num_inference_steps=14,
+            negative_prompt_attention_mask=mask[-1:].expand_as(mask[:-1]), use_resolution_binning=False,
+            output_type="latent",
+        )  # fmt: skip
+
+    works = {"relcore": ours, "equal": partial(ours, **EQUAL), **{name: theirs(p) for name, p in peers.items()}}
+    times = dict(zip(works, compare(*works.values(), repeats=5), strict=True))
+    return summed_up("sample", times, peers)
 
 
 def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32) -> dict:
-    """Training step, sampling, scorer, renderer and kernels, in one process on all its threads."""
-    bf16, process, encoder = fast_precision() == "bf16", RectifiedFlow(), make_encoder("rte")
-    model = DiT(PRESETS[preset])
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    optimizers = make_optimizers(model, "muon", 1e-3, 0.02, dtype)
-    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    scenes = sample_scenes(batch, rng)
-    image = to_signal(torch.from_numpy(render(scenes)))
-    t, noise = process.training_times(batch, generator), torch.randn(image.shape, generator=generator)
-    text = encoder.encode(caption(scenes, rng))
+    """Training step, sampling, scorer, renderer and kernels, in one process on all its threads.
 
-    def forward_backward() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = training_loss(model, process, image, text, t, noise)
-        loss.backward()
-
-    def step() -> None:
-        forward_backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-
-    with FlopCounterMode(display=False) as counter:
-        forward_backward()
-    flops = counter.get_total_flops()  # matrix products of forward and backward, attention's included
-    peak = gemm_peak(dtype)
-    train, core = seconds(step), seconds(forward_backward)
-    prompts = suite(CANONICAL)[:pictures]
-    draw = seconds(lambda: sample(model.eval(), encoder, prompts, list(range(len(prompts)))), repeats=3)
-    scores = {}
-    for size in (64, 128):
-        truth = list(render(sample_scenes(500, rng), size))
-        scores[size] = len(truth) / seconds(lambda truth=truth: [detect(picture) for picture in truth])
-    ratios, times = kernels()
+    Without diffusers its ratios are left out, and `left_out` says so. load: processes running, ours included.
+    """
+    precision, config, rng = fast_precision(), PRESETS[preset], np.random.default_rng(0)
+    peers = PEERS if importlib.util.find_spec("diffusers") else {}
+    parts = [training(config, batch, precision, peers), sampling(config, pictures, precision, peers), kernels()]
+    ratios, times = ({k: v for part in parts for k, v in part[i].items()} for i in (0, 1))
+    info, scenes, few = Path("/proc/cpuinfo"), sample_scenes(500, rng), sample_scenes(batch, rng)
+    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    truth = {size: list(render(scenes, size)) for size in (64, 128)}
+    scores = {size: len(scenes) / seconds(lambda size=size: [detect(p) for p in truth[size]]) for size in truth}
     return {
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
-                    "torch": torch.__version__, "precision": "bf16" if bf16 else "fp32"},
-        "preset": preset, "params": sum(p.numel() for p in model.parameters()),
-        "gemm_peak_gflops": peak / 1e9,
-        "train_images_per_second": batch / train,
-        "sample_images_per_second": len(prompts) / draw,
-        "ratios": {"gemm_peak_share": flops / train / peak, "gemm_peak_share_without_optimizer": flops / core / peak,
-                   **ratios},
-        "seconds": times,
+        "machine": {"processor": [*names, platform.machine()][0], "cores": os.cpu_count(),
+                    "load": round(os.getloadavg()[0], 1), "threads": torch.get_num_threads(),
+                    "torch": torch.__version__, "precision": precision},
+        "preset": preset, "params": sum(p.numel() for p in DiT(config).parameters()),
+        "gemm_peak_gflops": 2 * SQUARE**3 / times["train_gemm"] / 1e9,
+        "train_images_per_second": batch / times["train_relcore"],
+        "sample_images_per_second": pictures / times["sample_relcore"],
+        "ratios": ratios, "seconds": times,
         "scorer_images_per_second": scores[64], "scorer_images_per_second_128": scores[128],
-        "render_images_per_second": batch / seconds(lambda: render(scenes)),
+        "render_images_per_second": batch / seconds(lambda: render(few)),
+        **({} if peers else {"left_out": "the ratios against diffusers: pip install diffusers brings them"}),
     }  # fmt: skip
+
+
+def table(value: dict) -> str:
+    """What `run_bench` returns, as markdown."""
+    rows = {**value["ratios"], **value, **{f"{name}, seconds": t for name, t in value["seconds"].items()}}
+    lines = [f"| {name} | {number:.4g} |" for name, number in rows.items() if isinstance(number, int | float)]
+    where = ", ".join(f"{name} {entry}" for name, entry in value["machine"].items())
+    return "\n".join([f"{where}. {value.get('left_out', '')}", "", "| measure | value |", "|---|---|", *lines])
+
+
+if __name__ == "__main__":
+    print(table(run_bench()))

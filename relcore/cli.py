@@ -4,7 +4,6 @@ Results go to stdout (one JSON object with --json), progress to stderr. Bad inpu
 line on stderr and exit status 2; --debug shows where it came from.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -296,10 +295,10 @@ def bench(preset: Annotated[str, typer.Option(help="Size of the model.")] = "mic
 
     Example: relcore bench --json
     """
-    from .bench import run_bench
+    from .bench import run_bench, table
 
     value = run_bench(preset)
-    emit(as_json, value, json.dumps(value, indent=1))
+    emit(as_json, value, table(value))
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+"""A PixArt transformer of diffusers under relcore's activation names: `PixArt(transformer)` is a model for the kernels.
+
+Not a conversion into `DiT`, which cannot hold a released PixArt: heads are 72 wide there, not 64; pictures are latents
+of 4 channels with a learned variance beside them; GELU is the tanh form; positions are interpolated. Instead each block
+of the transformer computes by relcore's `Block.forward` on its own parameters from then on: the same numbers to
+rounding, every activation named as in `kernels/capture.py`. All around the blocks stays diffusers', so that a pipeline
+which holds the transformer is captured and edited, too. No fused attention, no dropout inside it: for eval mode.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..data.encoders import Text
+from ..errors import RelcoreError
+from .dit import Attention, Block, DiTConfig
+
+
+@dataclass(frozen=True)
+class PixArtConfig(DiTConfig):
+    """As `DiTConfig`, with heads of any width and pictures of any number of channels."""
+
+    heads: int = 16
+    channels: int = 4
+
+
+class PixArtAttention(Attention):
+    """The layers and names of `Attention`, for heads of any width."""
+
+    def __init__(self, source, name: str):
+        nn.Module.__init__(self)
+        self.name, self.heads = name, source.heads
+        self.W_Q, self.W_K, self.W_V, self.W_O = source.to_q, source.to_k, source.to_v, source.to_out[0]
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, tap) -> Tensor:
+        note = tap or (lambda name, value: value)
+        q, k, v = note(f"{self.name}.q", self.split(self.W_Q(x))), note(f"{self.name}.k", k), note(f"{self.name}.v", v)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [batch, head, image, source]
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        pattern = note(f"{self.name}.pattern", note(f"{self.name}.scores", scores).softmax(-1))
+        z = note(f"{self.name}.z", pattern @ v)  # [batch, head, image, d_head]
+        if tap and tap.wants(f"{self.name}.result"):
+            result = torch.einsum("bhid,ehd->bhie", z, self.W_O.weight.unflatten(1, (self.heads, -1)))
+            return tap(f"{self.name}.result", result).sum(1) + self.W_O.bias
+        return self.W_O(z.transpose(1, 2).flatten(2))
+
+
+class PixArtBlock(Block):  # on the parameters of a diffusers block
+    def __init__(self, source, index: int):
+        nn.Module.__init__(self)
+        self.name = f"blocks.{index}"
+        self.attn = PixArtAttention(source.attn1, f"{self.name}.attn")
+        self.cross_attn = PixArtAttention(source.attn2, f"{self.name}.cross_attn")
+        self.mlp, self.scale_shift = source.ff, source.scale_shift_table
+
+
+def obstacles(transformer) -> list[str]:
+    """What this transformer has that `PixArt` would compute otherwise; diffusers itself refuses other norm types."""
+    if type(transformer).__name__ != "PixArtTransformer2DModel":
+        return [f"the class {type(transformer).__name__}, not PixArtTransformer2DModel"]
+    c, blocks = transformer.config, transformer.transformer_blocks
+    attention = [a for block in blocks for a in (block.attn1, block.attn2) if a]
+    processors = {type(a.processor).__name__ for a in attention} - {"AttnProcessor", "AttnProcessor2_0"}
+    found = {
+        "norms with weights, or an eps other than 1e-6": c.norm_elementwise_affine or c.norm_eps != 1e-6,
+        "no cross-attention, or a gated one": c.cross_attention_dim is None or c.attention_type != "default",
+        "normalised queries or keys": any(a.norm_q is not None or a.norm_k is not None for a in attention),
+        f"other attention processors ({', '.join(sorted(processors))})": processors,
+        "replaced blocks (watched already, or offloaded one by one)": any("forward" in vars(b) for b in blocks),
+    }
+    return [text for text, true in found.items() if true]
+
+
+class PixArt(nn.Module):
+    """A model for the kernels on a PixArtTransformer2DModel, changed in place; RelcoreError if it has `obstacles`."""
+
+    def __init__(self, transformer):
+        super().__init__()
+        if found := obstacles(transformer):
+            raise RelcoreError(f"cannot watch this transformer: it has {' and '.join(found)}")
+        c = transformer.config
+        text_dim = c.caption_channels or c.cross_attention_dim
+        self.config = PixArtConfig(c.num_layers, transformer.inner_dim, c.sample_size, c.patch_size, text_dim,
+                                   c.num_attention_heads, c.in_channels)  # fmt: skip
+        self.transformer, self.tap = transformer, None
+        self.caption_mlp = transformer.caption_projection or nn.Identity()
+        self.blocks = nn.ModuleList(PixArtBlock(source, i) for i, source in enumerate(transformer.transformer_blocks))
+        for source, block in zip(transformer.transformer_blocks, self.blocks, strict=True):
+            source.forward = partial(self._block, block)
+
+    @property
+    def positions(self) -> Tensor:
+        """[image, d], of a square picture of the size the transformer was made for."""
+        return self.transformer.pos_embed.pos_embed[0]
+
+    def _block(self, block: PixArtBlock, x: Tensor, attention_mask=None, encoder_hidden_states=None,
+               encoder_attention_mask=None, timestep=None, *_, **__) -> Tensor:  # fmt: skip
+        """As diffusers calls a block; encoder_attention_mask: added to the scores, [batch, 1, token], 0 or -10000."""
+        if attention_mask is not None:
+            raise RelcoreError("a mask on image tokens is not supported: leave attention_mask out")
+        mask = None if encoder_attention_mask is None else encoder_attention_mask[:, None] > -5000
+        keys, values = block.cross_attn.keys_values(encoder_hidden_states)
+        return block(x, timestep.unflatten(1, (6, -1)), keys, values, mask, self.tap)
+
+    def register_forward_hook(self, hook, **options):
+        """On the transformer: a capture counts its passes, also those that a pipeline makes."""
+        return self.transformer.register_forward_hook(hook, **options)
+
+    def read_text(self, text: Text) -> Text:
+        return text  # keys and values are computed in every pass, as in diffusers
+
+    def forward(self, image: Tensor, t: Tensor, text: Text) -> Tensor:
+        """As `DiT.forward`, predicting noise without its variance: for `sample(..., process=IDDPM())`.
+
+        Raises RelcoreError if the transformer takes what only its pipeline can give it.
+        """
+        if image.shape[1] != self.config.channels or self.transformer.use_additional_conditions:
+            raise RelcoreError(f"this transformer takes {self.config.channels} channels, or conditions too; "
+                               "relcore draws 3 channels without: draw with its pipeline")  # fmt: skip
+        timestep = (1000 * (1 - t) - 1).round().clamp(min=0).long()  # 999 is noise, 0 the step before clean
+        return self.transformer(image, encoder_hidden_states=text.embeddings, encoder_attention_mask=text.mask,
+                                timestep=timestep, return_dict=False)[0][:, : self.config.channels]  # fmt: skip
