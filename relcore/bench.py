@@ -212,7 +212,3 @@ def table(value: dict) -> str:
     lines = [f"| {name} | {number:.4g} |" for name, number in rows.items() if isinstance(number, int | float)]
     where = ", ".join(f"{name} {entry}" for name, entry in value["machine"].items())
     return "\n".join([f"{where}. {value.get('left_out', '')}", "", "| measure | value |", "|---|---|", *lines])
-
-
-if __name__ == "__main__":
-    print(table(run_bench()))

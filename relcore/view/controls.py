@@ -4,6 +4,7 @@
 `live` recomputes at any value; the book's style sheet hides it where there is no kernel.
 """
 
+import html
 from collections.abc import Callable, Sequence
 
 import ipywidgets as w
@@ -66,13 +67,13 @@ def live(render: Callable[..., bytes], **controls: w.Widget) -> w.VBox:
     """
     from ..errors import RelcoreError
 
-    image, message = _image(b""), w.Label()
+    image, message = _image(b""), w.HTML()  # a Label would cut off a long line
 
     def update(_=None) -> None:
         try:
             image.value, message.value = render(**{name: c.value for name, c in controls.items()}), ""
         except RelcoreError as error:
-            message.value = str(error)
+            message.value = html.escape(str(error))
 
     for control in controls.values():
         control.observe(update, "value")

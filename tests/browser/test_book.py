@@ -8,20 +8,42 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from playwright.sync_api import TimeoutError, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build/html"
 TOC = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
-PAGES = [TOC["root"], *(c["file"] for p in TOC["parts"] for c in p["chapters"])]
-CHAPTERS = [p for p in PAGES if p.startswith("notebooks/")]
+LISTED = [c for p in TOC["parts"] for c in p["chapters"]]
+PAGES = [TOC["root"], *(e["file"] for c in LISTED for e in (c, *c.get("sections", ())))]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # The widgets' stylesheet asks for icon fonts in two places where there can be none; the theme's own icons are shown.
 MISSING_FONT = re.compile(r"/@jupyter-widgets/(html-manager/dist/)?[0-9a-f]{20}\.(woff2?|ttf)$")
-# What counts as "what is shown": the visible pictures, and the visible text beside them.
-SHOWN = """() => [...document.querySelectorAll('.jupyter-widgets img, .jupyter-widgets .widget-html-content')]
-    .filter(e => e.checkVisibility()).map(e => e.src || e.innerText)"""
-PICTURES = SHOWN.replace(", .jupyter-widgets .widget-html-content", "")
-
+# What a widget shows: the pixels of its visible pictures, or its text if it has none.
+SHOWN = """widget => {
+    const seen = [...widget.querySelectorAll('img')].filter(e => e.checkVisibility() && e.naturalWidth);
+    return seen.map(e => {
+        const c = new OffscreenCanvas(e.naturalWidth, e.naturalHeight).getContext('2d');
+        c.drawImage(e, 0, 0);
+        return c.getImageData(0, 0, e.naturalWidth, e.naturalHeight).data.reduce((h, v) => (h * 31 + v) | 0, 7);
+    }).join() || widget.innerText;
+}"""
+# Text less than 3:1 against the nearest painted ground behind it (WCAG 2.2, 1.4.3, large text);
+# cells that pandas colours by their value choose black or white themselves.
+FAINT = """() => {
+    const parts = c => c.match(/[\\d.]+/g).map(Number), painted = c => (parts(c)[3] ?? 1) > 0.5;
+    const light = c => parts(c).slice(0, 3).map(v => v / 255)
+        .map(v => v <= 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = e => !e ? 'rgb(255, 255, 255)' : painted(getComputedStyle(e).backgroundColor)
+        ? getComputedStyle(e).backgroundColor : ground(e.parentElement);
+    const text = ':is(h1, h2, p, li, td, th, dt, dd, pre, code, a, label, select, figcaption)';
+    return [...document.querySelectorAll('article ' + text)]
+        .filter(e => e.checkVisibility({visibilityProperty: true}) && e.innerText.trim() && !e.matches('td.data'))
+        .filter(e => {
+            const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05) < 3;
+        }).map(e => `${e.tagName} ${e.className}: ${e.innerText.slice(0, 40)}`).slice(0, 8);
+}"""
 pytestmark = pytest.mark.skipif(not (HTML / "index.html").exists(), reason="the book is not built: `make book`")
 
 
@@ -31,8 +53,6 @@ def browser():
         pytest.skip("no Chromium on this machine: `apt-get install chromium`")
     if not (HTML / "_static/embed-amd.js").exists():
         pytest.skip("the book was built without Node.js, so its pages need the network")
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -62,47 +82,84 @@ def visit(browser):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_opens(visit, name):
-    assert visit(name).locator("article h1").first.is_visible()
+def test_page_reads_at_every_width_and_in_the_dark(visit, name):
+    page = visit(name)
+    assert page.locator("article h1").first.is_visible()
+    if page.locator(WIDGET_DATA).count():
+        page.wait_for_selector(".jupyter-widgets img", timeout=60_000)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function("scheme => document.documentElement.dataset.theme == scheme", arg=scheme)
+        page.wait_for_timeout(500)  # colours fade
+        assert not page.evaluate(FAINT), f"hard to read in the {scheme} theme"
+    page.set_viewport_size({"width": 390, "height": 844})  # a phone
+    page.wait_for_timeout(500)
+    wide = page.evaluate("document.scrollingElement.scrollWidth")
+    assert wide <= 390, f"the page scrolls sideways on a phone: {wide} px"
 
 
-def move(page, kind, control):
-    """Set a control to something else."""
+def settings(page, kind, control):
+    """Set a control to one after another of its other values, until whoever asks is content."""
     if kind == "select":
-        now = control.evaluate("e => e.selectedIndex")
-        control.select_option(index=1 if now == 0 else 0)
+        now, options = control.evaluate("e => [e.selectedIndex, e.options.length]")
+        for index in range(options - 1, -1, -1):
+            if index != now:
+                yield control.select_option(index=index)
     elif kind == "slider":
         at_end = control.get_attribute("aria-valuenow") == control.get_attribute("aria-valuemax")
-        control.press("ArrowLeft" if at_end else "ArrowRight")
+        for _ in range(5):
+            yield control.press("ArrowLeft" if at_end else "ArrowRight")
     else:
-        control.click()
+        yield control.click()
 
 
+WIDGET_DATA = "script[type='application/vnd.jupyter.widget-view+json']"
 CONTROLS = {
     "slider": ".widget-slider .noUi-handle",
     "select": ".widget-dropdown select",
     "toggle": ".widget-toggle-buttons button:not(.mod-active)",
     "play": ".widget-play button:first-child",
 }
+OUTERMOST = """e => {
+    const up = e => e.parentElement.closest('.jupyter-widgets');
+    while (up(e)) e = up(e);
+    return e;
+}"""
+OTHERS = ".widget-play button, .widget-toggle-buttons button"  # of a group that is tried once
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_controls_change_what_is_shown(visit, name):
+@pytest.mark.parametrize("name", PAGES)
+def test_every_control_changes_its_picture(visit, name):
     page = visit(name)
+    if not page.locator(WIDGET_DATA).count():
+        assert not name.startswith("notebooks/fig"), "a chapter without controls"
+        return
     page.wait_for_selector(".jupyter-widgets img", timeout=60_000)
     page.wait_for_timeout(1000)
-    moved, pictures = [], page.evaluate(PICTURES)
+    tried, dead, left = 0, [], set()
+    for control in page.query_selector_all(".jupyter-widgets :is(button, input, select, textarea, [role=slider])"):
+        if control.is_visible() and not control.evaluate(f"e => e.matches('{OTHERS}, {', '.join(CONTROLS.values())}')"):
+            left.add(control.evaluate("e => e.outerHTML")[:80])
+    assert not left, "controls that this test does not know"
     for kind, selector in CONTROLS.items():
         # a snapshot of handles: a click changes which buttons match
         for control in [c for c in page.query_selector_all(selector) if c.is_visible()]:
-            before = page.evaluate(SHOWN)
-            move(page, kind, control)
-            page.wait_for_function(f"before => JSON.stringify(({SHOWN})()) != JSON.stringify(before)", arg=before)
-            moved.append(kind)
+            widget = control.evaluate_handle(OUTERMOST).as_element()
+            before, tried = widget.evaluate(SHOWN), tried + 1
+            for _ in settings(page, kind, control):
+                try:
+                    page.wait_for_function(f"([w, old]) => ({SHOWN})(w) != old", arg=[widget, before], timeout=5000)
+                    break
+                except TimeoutError:
+                    continue
+            else:
+                dead.append(
+                    f"{kind} {control.evaluate('e => e.closest(`.widget-inline-hbox, .widget-play`).innerText')}"
+                )
             if kind == "play":
                 control.click()  # stop: or it would move the picture under the next control
-    assert moved, "no control on this page"
-    assert page.evaluate(PICTURES) != pictures
+    assert tried, "no control on this page"
+    assert not dead
 
 
 class Links(HTMLParser):
@@ -135,3 +192,12 @@ def test_links_lead_somewhere():
     assert not dead
     if (HTML / "_static/embed-amd.js").exists():
         assert not [u for p in pages.values() for u in p.scripts if urlsplit(u).netloc], "a page loads from the network"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_small(name):
+    """3 MB: the page with the pictures in it, and those it loads; the book's common scripts are loaded once."""
+    path = HTML / f"{name}.html"
+    pictures = {(path.parent / unquote(urlsplit(u).path)).resolve() for u in Links(path).scripts if "_images/" in u}
+    size = sum(file.stat().st_size for file in (path, *pictures))
+    assert size <= 3_000_000, f"{size / 1e6:.1f} MB"
