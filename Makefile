@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 VENDOR := book/vendor/.fetched
 BUILT := _build/.built
-BOOK_SOURCES := _config.yml $(shell find book notebooks -type f -not -path 'book/vendor/*' -not -path '*/.*' \
+BOOK_SOURCES := _config.yml claims.yml $(shell find relcore -name '*.py') $(shell find book notebooks -type f -not -path 'book/vendor/*' -not -path '*/.*' \
   -not -path '*/__pycache__/*' -not -path 'notebooks/*.py' 2>/dev/null)
 
 .PHONY: help install book test clean

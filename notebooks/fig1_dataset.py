@@ -157,7 +157,7 @@ display(HTML("<br>".join(f"<div>{with_roles(prompt)}</div>" for prompt in EXAMPL
 
 # %% [markdown]
 # The last two are *perturbed* prompts: a stray article, a reversed order. No model is trained on those; they are for
-# tests of robustness, not yet in this book. The 22 phrases:
+# tests of robustness ({doc}`fig8_robustness`). The 22 phrases:
 
 # %% tags=["hide-input"]
 pd.DataFrame([{"relation": r, "canonical": p[0], "others": "; ".join(p[1:])} for r, p in prompts.PHRASES.items()]).style.hide()

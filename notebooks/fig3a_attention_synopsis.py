@@ -458,3 +458,13 @@ for name in ("rte-micro", "e5-micro", "minilm-micro"):
         f"{name}: {agrees.sum()} of {len(pair)} masses of {fresh.n.iloc[0]} fresh pictures agree with the stored ones"
     )
     assert agrees.mean() >= 0.85
+
+# %% [markdown]
+# ## The claims of this chapter
+#
+# How the paper's claims fare here; open one for its tests. {doc}`claims` has them all.
+
+# %% tags=["hide-input"]
+from relcore.claims import rows as claims_of
+
+claims_of("fig3a_attention_synopsis")

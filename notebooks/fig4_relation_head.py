@@ -252,7 +252,7 @@ for measure, rows in looks.groupby("measure", sort=False):
 # merges them was learnt.
 
 # %% mystnb={"figure": {"caption": "Cosines between words that name a direction, all at place 4 of the text: as RTE encodes them, after the caption MLP, and as keys of the relation head. *over, under, leftward, rightward* stand in no training prompt. rte-micro: micro scale, RTE, one seed.", "name": "fig-keys"}}
-Image(figures.to_png(figures.cosine_matrices(geometry.word_cosines(model, encoder, HEAD)), 96))
+Image(figures.to_png(figures.matrices(geometry.word_cosines(model, encoder, HEAD)), 96))
 
 # %% tags=["nbval-check-output"]
 seen = [word for group in geometry.SYNONYMS.values() for word in group if word not in geometry.UNSEEN]
@@ -669,3 +669,13 @@ controls.live(
 #
 # **What is left out.** The paper also shows an ambiguous prompt ("above and below and to the left of and right of"), which the grammar of prompts here cannot read. And two seeds are few: both write a colour, but in other layers,
 # with other signs and another division of the work.
+
+# %% [markdown]
+# ## The claims of this chapter
+#
+# How the paper's claims fare here; open one for its tests. {doc}`claims` has them all.
+
+# %% tags=["hide-input"]
+from relcore.claims import rows as claims_of
+
+claims_of("fig4_relation_head")

@@ -619,3 +619,13 @@ for name in MODELS[1:]:
 # - *The values are no pixels.* What an object head writes is the name of a shape, not its drawing.
 #
 # **What this cannot show.** In these scenes the two objects always differ in colour, and so a colour is enough to tell them apart. With two red objects it would not be, and another circuit would have to be learnt.
+
+# %% [markdown]
+# ## The claims of this chapter
+#
+# How the paper's claims fare here; open one for its tests. {doc}`claims` has them all.
+
+# %% tags=["hide-input"]
+from relcore.claims import rows as claims_of
+
+claims_of("fig5_object_head")

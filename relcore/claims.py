@@ -7,7 +7,7 @@ One model's value is a check. A check goes by its value; the interval says how f
 - reproduced if every check of every test is;
 - not reproduced if no check of the first test, the one its sentence turns on, is even partly so;
 - partly reproduced in all other cases;
-- untested if it has no tests, or a table that it still awaits is not there.
+- untested if it has no tests.
 """
 
 import math
@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from .errors import RelcoreError
-from .measures import MEASURES, MissingTable
+from .measures import MEASURES
 from .model.checkpoints import manifest
 from .paths import RESULTS, ROOT
 from .view.claims import VERDICTS, html, wanted
@@ -76,8 +76,6 @@ def judge(claim: dict, folder: Path = RESULTS) -> dict:
             try:
                 found = MEASURES[test["measure"]](model, folder, **test.get("with", {}))
             except (RelcoreError, KeyError, TypeError, ValueError, IndexError) as error:
-                if isinstance(error, MissingTable) and test.get("awaits"):
-                    return {**claim, "checks": [], "computed": "untested"}
                 reason = error if isinstance(error, RelcoreError) else repr(error)
                 raise RelcoreError(f"claim {claim['id']}, '{test['what']}', {model}: {reason}: restore its tables from "
                                    f"git, or make them again with: {claim['command']}") from error  # fmt: skip
@@ -119,4 +117,5 @@ def rows(chapter: str | None = None, **options):
     """The judged claims of a chapter ("fig4_relation_head"), or all, to be shown in a notebook; options: of `html`."""
     from IPython.display import HTML
 
-    return HTML(html([c for c in ledger() if chapter in (None, c["chapter"])], **options))
+    judged = ledger() if chapter is None else [judge(claim) for claim in load() if claim["chapter"] == chapter]
+    return HTML(html(judged, **options))

@@ -28,10 +28,6 @@ from .model.evaluation import reached, training_curve
 Value = tuple[float, float, float, int]
 
 
-class MissingTable(RelcoreError):
-    """A table, or a part of it, that a measure reads is not there."""
-
-
 # --- what measures read --------------------------------------------------------------------------------------------
 
 
@@ -46,7 +42,7 @@ def _rows(folder: Path, name: str, model: str, where: dict | None = None, differ
     try:
         rows = _read(path)
     except FileNotFoundError as error:
-        raise MissingTable(f"no table '{path.relative_to(folder)}' in '{folder.name}'") from error
+        raise RelcoreError(f"no table '{path.relative_to(folder)}' in '{folder.name}'") from error
     except (OSError, ValueError) as error:
         raise RelcoreError(f"the table '{path.relative_to(folder)}' cannot be read ({error})") from error
     for column, wanted in (where or {}).items():
@@ -114,7 +110,7 @@ def reworded(model: str, folder: Path, *, suites: list[str], metrics: list[str])
     """The largest change of metrics over suites in other words; of "dx", "dy" the largest displacement, its size."""
     found = drops(_rows(folder, "robustness/{model}", model, {"suite": ["train", *suites]}))
     if missing := set(suites) - set(found.suite):
-        raise MissingTable(f"the table 'robustness/{model}.parquet' does not have {', '.join(sorted(missing))} yet")
+        raise RelcoreError(f"the table 'robustness/{model}.parquet' does not have {', '.join(sorted(missing))} yet")
     found = found[found.suite.isin(suites) & found.metric.isin(metrics)]
     kind = "change_" if metrics[0] in METRICS else ""
     row = found.loc[found[kind.rstrip("_") or "value"].abs().idxmax()]

@@ -169,7 +169,7 @@ def dots(table: pd.DataFrame, y: str, hue: str, marks: pd.DataFrame | None = Non
         axis.scatter(rows.value, place, 16, color, label=group, zorder=3)
         if marks is not None:
             theirs = marks[marks[hue] == group]
-            at = theirs[y].map(lines.index) + lane
+            at = theirs[y].map(lines.index).astype(float) + lane  # float: a group may have no marks
             axis.vlines(theirs.value, at - step / 2, at + step / 2, color=INK, lw=2, zorder=4)
     if marks is not None:
         axis.plot([], [], color=INK, lw=2, label=mark_label)
@@ -275,15 +275,16 @@ def strips(files: dict[str, Path]) -> Figure:
     return figure
 
 
-def cosine_matrices(tables: dict[str, pd.DataFrame], numbers: bool = False) -> Figure:
-    """Square tables of cosines beside each other, each with its title, on one scale from -1 to 1."""
+def matrices(tables: dict[str, pd.DataFrame], label: str = "cosine", low: float = -1, numbers: bool = False) -> Figure:
+    """Square tables beside each other, each with its title, on one scale from `low` (-1 or 0) to 1."""
     size = (1 + (4 if numbers else 2.7) * len(tables), 4.2 if numbers else 3.3)
     figure, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False, layout="constrained")
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
-        sns.heatmap(table, vmin=-1, vmax=1, cmap="RdBu_r", annot=numbers, fmt=".1f", annot_kws={"size": 8}, ax=axis,
-                    square=True, cbar=False, xticklabels=True, yticklabels=axis is axes[0, 0])  # fmt: skip
-        axis.set(xlabel=None, ylabel=None)
+        sns.heatmap(table, vmin=low, vmax=1, cmap="RdBu_r" if low else "viridis", annot=numbers, fmt=".1f", ax=axis,
+                    annot_kws={"size": 8}, square=True, cbar=False, xticklabels=True,
+                    yticklabels=axis is axes[0, 0])  # fmt: skip
+        axis.set(xlabel=table.columns.name, ylabel=table.index.name if axis is axes[0, 0] else None)
         axis.tick_params(length=0, labelsize=8 if numbers else 7)
         axis.set_title(title, fontsize=9)
-    figure.colorbar(axes[0, 0].collections[0], ax=axes, shrink=0.6, label="cosine")
+    figure.colorbar(axes[0, 0].collections[0], ax=axes, shrink=0.6, label=label)
     return figure

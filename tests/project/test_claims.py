@@ -47,8 +47,7 @@ def test_a_claim_leads_to_its_figure_and_names_what_is_there(claim):
     shipped = set(manifest()) | {folder.name for folder in (RESULTS / "training").iterdir()}
     for test in claim["tests"]:
         assert {name for group in test["models"] for name in group.split()} <= shipped
-        assert set(test) <= {"what", "measure", "with", "models", "reproduced", "partly", "awaits"}
-        assert not test.get("awaits") or claim["id"] == "S13", "only this table is not made yet"
+        assert set(test) <= {"what", "measure", "with", "models", "reproduced", "partly"}
 
 
 @each_claim
@@ -135,15 +134,6 @@ def test_bad_input_ends_with_one_line_and_status_2(written, tmp_path):
         assert done.returncode == 2 and done.stdout == "", done.stderr
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("relcore: ") and named in line
-
-
-def test_a_table_that_is_awaited_leaves_its_claim_untested(written):
-    def await_table(claim):
-        missing_table(claim)
-        claim["tests"][0]["awaits"] = True
-
-    (claim,) = claims.load(written(await_table))
-    assert claims.judge(claim)["computed"] == "untested"
 
 
 # --- verdicts and pages --------------------------------------------------------------------------------------------
@@ -263,7 +253,7 @@ def test_reworded_takes_the_worst_suite(folder):
     assert measures.reworded("net", where, suites=["is-the", "no-is"], metrics=["shape", "color"])[0] == -1
     assert measures.reworded("net", where, suites=["is-the"], metrics=["shape"])[0] == -0.25
     assert measures.reworded("net", where, suites=["is-the", "no-is"], metrics=["dx", "dy"])[:1] == (40,)
-    with pytest.raises(measures.MissingTable, match="reversed"):
+    with pytest.raises(RelcoreError, match="reversed"):
         measures.reworded("net", where, suites=["reversed"], metrics=["shape"])
 
 
