@@ -30,7 +30,7 @@
 # **What is shown here.** (1) One picture's maps becoming a synopsis, step by step. (2) The synopsis of every model. (3) The heads by name, and what differs between the two objects.
 # (4) The paper's own way to reduce the maps. (5) Whether this finds the same heads as the [weights](fig3b_weight_screening.ipynb).
 #
-# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, 18 steps, **one seed a model**. The masses come from tables in
+# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, 18 steps, **seed 0** where nothing else is said; further seeds that learned the task have tables of their own, from one picture a prompt. The masses come from tables in
 # `results/synopsis`: the 96 canonical prompts, each drawn three times; intervals are 95 % over pictures. The last cell draws new
 # pictures and compares.
 
@@ -147,7 +147,7 @@ def frame(name, layer, head, image_role, text_role, step, prompt=PROMPT, seed=0)
         f"{OBJECTS[image_role]} to {ROLE_NAMES[text_role]}",
     )
     return figures.to_png(
-        view.step({"predicted": seen[step - 1]}, maps, shares[:2], bars, cells, (layer, head), titles), 48
+        view.step({"predicted": seen[step - 1]}, maps, shares[:2], bars, cells, (layer, head), titles), 28
     )
 
 
@@ -209,7 +209,7 @@ def one_grid(arm, text_role):
     panels = (
         rows.image_role.map({**OBJECTS, "background": "background"}) + f" to\n{text_role}, n = " + rows.n.astype(str)
     )
-    return figures.to_png(grids.head_scores(rows.assign(panel=panels), "mass", 0, "viridis"), 24)
+    return figures.to_png(grids.head_scores(rows.assign(panel=panels), "mass", 0, "viridis"), 12)
 
 
 controls.grid(one_grid, arm=list(by_arm), text_role=list(text_names))
@@ -266,6 +266,8 @@ for (name, text_role), rows in objects.query("text_role != 'special' and mass >=
 # relation (.08). The head that tells object 1 what to be is L4H1: .66 on shape 1 from object 1, .01 from object 2. All heads of layers 0 to 2 look at the end token and nowhere else
 # (.96 and more): they read nothing yet.
 #
+# The second working seed shares that work: in **rte-micro-s2** two heads of layer 1 read the relation, L1H2 from object 1 (.72 [.63, .81]) and L1H1 from object 2 (.71 [.62, .80]); the one is the head for left and right, the other for above and below ({doc}`fig4_relation_head`).
+#
 # Many colour masses are .50 with an interval from .44 to .56. That is not attention halved: over 280 pictures such a width needs a mass that is near 1 in one half of the pictures and near 0 in the other.
 #
 # Each head's profile in rte-micro, and the cluster: the kind of word with more than half of the mass, else mixed.
@@ -319,7 +321,8 @@ for name, rows in objects.groupby("model", sort=False):
 # In rte-micro the two objects are told apart by L3H2 and, a layer later, by L4H1. In the **control** without positions no mass differs by more than .16, and those that do are on shape words. One head of it does look
 # at relation words, L1H2, with .34 [.24, .45] from either object, and alike from both.
 #
-# With **contextual encoders** no head looks at the relation words at all: the largest mass on them is below .001 in e5-micro and in minilm-micro. Nor do they need to, as these encoders have mixed the words
+# With **contextual encoders** no head of seed 0 looks at the relation words at all: the largest mass on them is below .001 in e5-micro and in minilm-micro. Nor do the other seeds, but one: L1H0 of e5-micro-s1 gives them .74 [.65, .83], from either object alike, and it is the one contextual network that loses something
+# without its relation words ({doc}`fig7_text_fusion`). Nor do they need to, as these encoders have mixed the words
 # before the network sees them. What is looked at are special tokens and colour words: in e5-micro 13 of 18 heads have more than .9 on
 # the special tokens. Shape words are read by one head each (L5H1 and L4H2). Yet both models follow the relation in .94 to .97 of canonical
 # prompts, and minilm-micro tells the objects apart as early as layer 1 (L1H0 and L1H2). So the relation must come in through the special tokens or the colour words; which, attention alone does not say: hiding words from the network does ({doc}`fig7_text_fusion`).

@@ -297,7 +297,7 @@ for strength in (1.0, 2.0):
 
 # %% tags=["hide-input"]
 all_pairs = {label: pd.read_parquet(RESULTS / "interventions" / f"{name}-arithmetic.parquet") for name, label in MODELS.items()}
-NAMED |= {"relation": "relation words"}
+NAMED |= {"relation": "relation words", "shape1": "shape 1"}
 edits = {
     f"{label}: {NAMED[words]} x {strength:g}": rows
     for label, table in all_pairs.items()

@@ -6,12 +6,19 @@
 
 import html
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import ipywidgets as w
 
 
+@cache
+def _layout() -> w.Layout:
+    """One for all pictures: a layout of its own costs each of them 2 kB in the notebook."""
+    return w.Layout(max_width="100%", object_fit="contain")
+
+
 def _image(png: bytes) -> w.Image:
-    return w.Image(value=png, format="png", layout=w.Layout(max_width="100%", object_fit="contain"))
+    return w.Image(value=png, format="png", layout=_layout())
 
 
 def _stacks(choices: dict[str, Sequence[str]], leaf: Callable[[dict], w.Widget]) -> list[w.Widget]:
