@@ -190,10 +190,10 @@ def synopsis_figure(image_role):
 
 
 # %% mystnb={"figure": {"caption": "Attention synopsis from object 1: mean mass from the image tokens of the object that the prompt names first to each text role (columns), layers L by heads H, a row of panels a model; 0 dark, 1 yellow. A head's seven masses sum to 1. Micro scale; RTE, RTE without positions (the control), e5-small and MiniLM as contextual encoders; one seed each; n = 280, 79, 280 and 277 pictures.", "name": "fig-synopsis-object1"}}
-Image(figures.to_png(synopsis_figure("object1"), 64))
+Image(figures.to_png(synopsis_figure("object1"), 24))
 
 # %% mystnb={"figure": {"caption": "Attention synopsis from object 2: as the figure above, from the image tokens of the object that the prompt names second. Micro scale; RTE, RTE without positions (the control), e5-small and MiniLM as contextual encoders; one seed each; n = 280, 79, 280 and 277 pictures.", "name": "fig-synopsis-object2"}}
-Image(figures.to_png(synopsis_figure("object2"), 64))
+Image(figures.to_png(synopsis_figure("object2"), 24))
 
 # %% [markdown]
 # Any arm and text role, from both objects and from the background. Where an arm has several seeds, they stand one below the other: heads of different seeds have nothing to do with each other. The menus work on this page as it is.
@@ -422,7 +422,7 @@ dots = pd.concat(
         for image_role, label in OBJECTS.items()
     ]
 )
-_ = figures.named_dots(dots, "size of the mean cosine", "mass on relation words", columns=4)
+Image(figures.to_png(figures.named_dots(dots, "size of the mean cosine", "mass on relation words", columns=4), 24))
 
 # %% tags=["nbval-check-output"]
 for (name, token), heads in measured.items():
