@@ -147,7 +147,7 @@ def frame(name, layer, head, image_role, text_role, step, prompt=PROMPT, seed=0)
         f"{OBJECTS[image_role]} to {ROLE_NAMES[text_role]}",
     )
     return figures.to_png(
-        view.step({"predicted": seen[step - 1]}, maps, shares[:2], bars, cells, (layer, head), titles), 28
+        view.step({"predicted": seen[step - 1]}, maps, shares[:2], bars, cells, (layer, head), titles), 48
     )
 
 
@@ -190,26 +190,26 @@ def synopsis_figure(image_role):
 
 
 # %% mystnb={"figure": {"caption": "Attention synopsis from object 1: mean mass from the image tokens of the object that the prompt names first to each text role (columns), layers L by heads H, a row of panels a model; 0 dark, 1 yellow. A head's seven masses sum to 1. Micro scale; RTE, RTE without positions (the control), e5-small and MiniLM as contextual encoders; one seed each; n = 280, 79, 280 and 277 pictures.", "name": "fig-synopsis-object1"}}
-Image(figures.to_png(synopsis_figure("object1"), 24))
+Image(figures.to_png(synopsis_figure("object1"), 64))
 
 # %% mystnb={"figure": {"caption": "Attention synopsis from object 2: as the figure above, from the image tokens of the object that the prompt names second. Micro scale; RTE, RTE without positions (the control), e5-small and MiniLM as contextual encoders; one seed each; n = 280, 79, 280 and 277 pictures.", "name": "fig-synopsis-object2"}}
-Image(figures.to_png(synopsis_figure("object2"), 24))
+Image(figures.to_png(synopsis_figure("object2"), 64))
 
 # %% [markdown]
-# Any arm and text role, from both objects and from the background. Where an arm has several seeds, they stand one below the other: heads of different seeds have nothing to do with each other. The menus work on this page as it is.
+# Any arm and text role, from both objects and from the background. Seed 0; heads of different seeds have nothing to do with each other. The menus work on this page as it is.
 
 # %% tags=["hide-input"]
-by_arm = {ARMS[arm]: names for arm, names in SEEDS.items()}
+by_arm = {ARMS[arm]: names[:1] for arm, names in SEEDS.items()}
 text_names = {label: role for role, label in ROLE_NAMES.items()}
 
 
 def one_grid(arm, text_role):
-    """The grids of an arm's seeds for one text role, from each image role, as PNG."""
+    """The grids of an arm's seed 0 for one text role, from each image role, as PNG."""
     rows = means[means.model.isin(by_arm[arm]) & (means.text_role == text_names[text_role])]
     panels = (
         rows.image_role.map({**OBJECTS, "background": "background"}) + f" to\n{text_role}, n = " + rows.n.astype(str)
     )
-    return figures.to_png(grids.head_scores(rows.assign(panel=panels), "mass", 0, "viridis"), 12)
+    return figures.to_png(grids.head_scores(rows.assign(panel=panels), "mass", 0, "viridis"), 24)
 
 
 controls.grid(one_grid, arm=list(by_arm), text_role=list(text_names))
