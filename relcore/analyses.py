@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from .errors import RelcoreError
-from .options import Guidance, GuidedUntil, Json, Model, Out, Seed, Steps, command_line, emit, open_model, phrases_of
+from .options import (
+    Guidance,
+    GuidedUntil,
+    Json,
+    Model,
+    Out,
+    Seed,
+    Steps,
+    command_line,
+    emit,
+    open_model,
+    phrases_of,
+    sampling_of,
+)
 
 
 def synopsis(
@@ -94,7 +107,6 @@ def ablate(
     from .files import sha256
     from .kernels import interventions as kernel
     from .model.checkpoints import find
-    from .model.diffusion import fast_precision
 
     kinds = {"cross": ["cross_attn"], "self": ["attn"], "both": ["cross_attn", "attn"]}
     if attention not in kinds or (attention == "both" and not every):
@@ -104,8 +116,7 @@ def ablate(
     if bool(head) + every + bool(mask) != 1:
         raise RelcoreError("say what to take away: one of --head L3H2, --every, --mask relation")
     network, _, encoder, process = open_model(model)
-    sampling = {"process": process, "steps": steps, "guidance": guidance, "guided_until": guided_until,
-                "precision": fast_precision()}  # fmt: skip
+    sampling = sampling_of(process, steps, guidance, guided_until)
     if mask:
         what, runs = " ".join(mask), {" ".join(mask): kernel.mask_tokens(mask)}
     else:
@@ -147,14 +158,12 @@ def rewire(
     from .files import sha256
     from .kernels.arithmetic import arithmetic, obedience
     from .model.checkpoints import find
-    from .model.diffusion import fast_precision
 
     network, _, encoder, process = open_model(model)
     table = arithmetic(
         network, encoder, word or ["relation", "color1", "shape1", "color2", "shape2"], strength or [1.0], suite(),
         range(seed, seed + number), out, {"checkpoint": sha256(find(model))}, command=command_line(),
-        progress=f"rewire {model}", process=process, steps=steps, guidance=guidance, guided_until=guided_until,
-        precision=fast_precision())  # fmt: skip
+        progress=f"rewire {model}", **sampling_of(process, steps, guidance, guided_until))  # fmt: skip
     shown = obedience(table)
     emit(as_json, {"model": model, "words": shown.to_dict("records")},
          shown.to_string(index=False, float_format="%.3f"))  # fmt: skip
@@ -177,7 +186,6 @@ def robustness(
     from .files import sha256
     from .kernels import robustness as kernel
     from .model.checkpoints import find
-    from .model.diffusion import fast_precision
 
     if unknown := set(template or ()) - set(kernel.SUITES):
         raise RelcoreError(f"unknown template '{min(unknown)}': choose from {', '.join(kernel.SUITES)}")
@@ -186,8 +194,7 @@ def robustness(
     table = kernel.robustness(
         network, encoder, range(seed, seed + number), suites, phrases=phrases_of(phrases),
         file=out, settings={"checkpoint": sha256(find(model))}, command=command_line(), progress=f"robustness {model}",
-        process=process, steps=steps, guidance=guidance, guided_until=guided_until,
-        precision=fast_precision())  # fmt: skip
+        **sampling_of(process, steps, guidance, guided_until))  # fmt: skip
     drops = kernel.drops(table)
     shown = drops.pivot(index="suite", columns="metric", values="value").loc[list(suites), [*METRICS, "dx", "dy"]]
     text = f"{shown.to_string(float_format='%.3f')}\nn = {drops.n.min()} to {drops.n.max()} pictures a suite"

@@ -1,6 +1,6 @@
 """The performance table of this machine: medians of at least five calls after warm-up, ratios within one run.
 
-`python -m relcore.bench` prints it in markdown, `relcore bench --json` as JSON. What is compared takes turns, round by
+`relcore bench` prints it in markdown, with --json as JSON. What is compared takes turns, round by
 round, and a ratio is the median over rounds: with other work on the machine seconds wander, ratios less so. The peer is
 diffusers' PixArtTransformer2DModel of the same size (layers, width, heads, tokens, text) in the same precision: bf16
 products where the machine has units for them, else fp32. It runs as it comes, with torch's fused attention, and with

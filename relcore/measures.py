@@ -14,13 +14,13 @@ import pandas as pd
 
 from .data.encoders import make_encoder
 from .data.prompts import PHRASES, suite
-from .data.scenes import RELATIONS, relation_of
-from .data.scoring import METRICS, relation_loose, wilson
+from .data.scenes import RELATIONS
+from .data.scoring import METRICS, wilson
 from .errors import RelcoreError
 from .kernels import circuits, geometry
 from .kernels.composition import relation_heads
 from .kernels.factors import FACTORS, factor_table, variance_partition, word_vectors
-from .kernels.interventions import chance, opposite_relation, outcomes
+from .kernels.interventions import chance, in_relation, opposite_relation, outcomes
 from .kernels.robustness import drops
 from .model.checkpoints import load_model
 from .model.evaluation import reached, training_curve
@@ -98,11 +98,7 @@ def shows(model: str, folder: Path, *, table: str, where: dict | None = None, di
     """Share of the pictures in the relation put in: of the column `target`, or the opposite of the prompt's; Wilson."""
     rows = _rows(folder, table, model, where, differ)
     put_in = rows.target if "target" in rows else rows.prompt.map({p: opposite_relation(p) for p in set(rows.prompt)})
-    told = [RELATIONS.index(r) for r in put_in]
-    hits = sum(
-        bool(b) and (relation_of(dx, dy) == r if strict else relation_loose(dx, dy, r))
-        for b, dx, dy, r in zip(rows.binding, rows.dx, rows.dy, told, strict=True)
-    )
+    hits = sum(in_relation(rows, map(RELATIONS.index, put_in), strict))
     return hits / len(rows), *wilson(hits, len(rows)), len(rows)
 
 

@@ -39,6 +39,14 @@ def open_model(name: str):
     return model, header, make_encoder(recipe.encoder), recipe.make_process()
 
 
+def sampling_of(process, steps: int, guidance: float, guided_until: float) -> dict:
+    """How the analyses draw: the common options, the checkpoint's noise process, and the fast precision."""
+    from .model.diffusion import fast_precision
+
+    return {"process": process, "steps": steps, "guidance": guidance, "guided_until": guided_until,
+            "precision": fast_precision()}  # fmt: skip
+
+
 def phrases_of(name: str) -> dict[str, tuple[str, ...]]:
     """The phrases of --phrases canonical or all."""
     from .data.prompts import CANONICAL, PHRASES

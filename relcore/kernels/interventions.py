@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data.prompts import CANONICAL, ROLES, compose, parse
-from ..data.scenes import RELATIONS
+from ..data.scenes import RELATIONS, relation_of
 from ..data.scoring import METRICS, relation_loose, wilson
 from ..errors import RelcoreError
 from ..model.diffusion import sample
@@ -292,9 +292,13 @@ def obeys(table: pd.DataFrame, donor: Callable[[str], str] = opposite) -> pd.Dat
     the loose relation of the donor's prompt, judged by where the objects lie (False if they are not both there).
     """
     relations = {prompt: parse(donor(prompt)).relation for prompt in table.prompt.unique()}
-    shown = [bool(b) and relation_loose(dx, dy, relations[p])
-             for b, dx, dy, p in zip(table.binding, table.dx, table.dy, table.prompt, strict=True)]  # fmt: skip
-    return table.assign(donor_loose=shown)
+    return table.assign(donor_loose=in_relation(table, table.prompt.map(relations)))
+
+
+def in_relation(table: pd.DataFrame, relations: Iterable[int], strict: bool = False) -> list[bool]:
+    """Whether each picture, by its binding, dx and dy, shows a relation (an index each); never without both objects."""
+    return [bool(b) and bool(relation_of(dx, dy) == r if strict else relation_loose(dx, dy, r))
+            for b, dx, dy, r in zip(table.binding, table.dx, table.dy, relations, strict=True)]  # fmt: skip
 
 
 def chance(rows: pd.DataFrame, draws: int = 500, seed: int = 0) -> tuple[float, float, float]:
@@ -302,9 +306,8 @@ def chance(rows: pd.DataFrame, draws: int = 500, seed: int = 0) -> tuple[float, 
 
     Pictures without both objects stay wrong, so chance is that of a model that binds as often and places blindly.
     """
-    rng, bound = np.random.default_rng(seed), rows.binding.to_numpy(bool)
-    holds = np.array([[bool(b) and relation_loose(dx, dy, r) for r in range(len(RELATIONS))]
-                      for b, dx, dy in zip(bound, rows.dx, rows.dy, strict=True)])  # [picture, relation]  # fmt: skip
+    rng = np.random.default_rng(seed)
+    holds = np.array([in_relation(rows, [r] * len(rows)) for r in range(len(RELATIONS))]).T  # [picture, relation]
     mine = np.array([RELATIONS.index(r) for r in rows.relation])
     shuffled = [holds[np.arange(len(mine)), rng.permutation(mine)].mean() for _ in range(draws)]
     return float(np.mean(shuffled)), *map(float, np.quantile(shuffled, (0.025, 0.975)))

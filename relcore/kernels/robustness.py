@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.encoders import Text
-from ..data.prompts import CANONICAL, PHRASES, REWRITES, ROLES, TEMPLATES, compose, parse, suite
+from ..data.prompts import CANONICAL, PHRASES, REWRITES, ROLES, TEMPLATES, parse, suite
 from ..data.scenes import RELATIONS
 from ..data.scoring import METRICS, wilson
 from ..model.dit import DiT
 from ..model.evaluation import evaluate, plain, resumable
 from .circuits import DIRECTIONS
 from .factors import relation_effects, word_vectors
+from .interventions import with_relation
 
 SUITES = (*TEMPLATES, *REWRITES)
 
@@ -69,8 +70,7 @@ def drops(table: pd.DataFrame, baseline: str = "train") -> pd.DataFrame:
 
 def untouched(prompt: str) -> str:
     """The same request in the training template and its canonical words."""
-    parsed = parse(prompt)
-    return compose(parsed.colors, parsed.shapes, CANONICAL[RELATIONS[parsed.relation]][0])
+    return with_relation(prompt, RELATIONS[parse(prompt).relation])
 
 
 class Restored:

@@ -86,7 +86,7 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """[batch, position, d] -> [batch, head, position, d_head]"""
-        return x.unflatten(-1, (self.heads, D_HEAD)).transpose(1, 2)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
         return self.split(self.W_K(source)), self.split(self.W_V(source))
@@ -96,13 +96,13 @@ class Attention(nn.Module):
         # Written out, not torch's fused attention: that is a third as fast on a CPU, and gives no pattern.
         note = tap if tap and tap.wants(self.name) else (lambda name, value: value)
         q, k, v = note(f"{self.name}.q", self.split(self.W_Q(x))), note(f"{self.name}.k", k), note(f"{self.name}.v", v)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(D_HEAD)  # [batch, head, image, source]
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [batch, head, image, source]
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         pattern = note(f"{self.name}.pattern", note(f"{self.name}.scores", scores).softmax(-1))
         z = note(f"{self.name}.z", pattern @ v)  # [batch, head, image, d_head]
         if tap and tap.wants(f"{self.name}.result"):
-            w_o = self.W_O.weight.unflatten(1, (self.heads, D_HEAD))  # [d, head, d_head]
+            w_o = self.W_O.weight.unflatten(1, (self.heads, -1))  # [d, head, d_head]
             result = torch.einsum("bhid,ehd->bhie", z, w_o)  # [batch, head, image, d]
             return tap(f"{self.name}.result", result).sum(1) + self.W_O.bias
         return self.W_O(z.transpose(1, 2).flatten(2))

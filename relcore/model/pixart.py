@@ -7,11 +7,9 @@ rounding, every activation named as in `kernels/capture.py`. All around the bloc
 which holds the transformer is captured and edited, too. No fused attention, no dropout inside it: for eval mode.
 """
 
-import math
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from ..data.encoders import Text
@@ -27,29 +25,11 @@ class PixArtConfig(DiTConfig):
     channels: int = 4
 
 
-class PixArtAttention(Attention):
-    """The layers and names of `Attention`, for heads of any width."""
-
+class PixArtAttention(Attention):  # on the parameters of a diffusers attention
     def __init__(self, source, name: str):
         nn.Module.__init__(self)
         self.name, self.heads = name, source.heads
         self.W_Q, self.W_K, self.W_V, self.W_O = source.to_q, source.to_k, source.to_v, source.to_out[0]
-
-    def split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def forward(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, tap) -> Tensor:
-        note = tap or (lambda name, value: value)
-        q, k, v = note(f"{self.name}.q", self.split(self.W_Q(x))), note(f"{self.name}.k", k), note(f"{self.name}.v", v)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [batch, head, image, source]
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        pattern = note(f"{self.name}.pattern", note(f"{self.name}.scores", scores).softmax(-1))
-        z = note(f"{self.name}.z", pattern @ v)  # [batch, head, image, d_head]
-        if tap and tap.wants(f"{self.name}.result"):
-            result = torch.einsum("bhid,ehd->bhie", z, self.W_O.weight.unflatten(1, (self.heads, -1)))
-            return tap(f"{self.name}.result", result).sum(1) + self.W_O.bias
-        return self.W_O(z.transpose(1, 2).flatten(2))
 
 
 class PixArtBlock(Block):  # on the parameters of a diffusers block

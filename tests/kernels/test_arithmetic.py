@@ -5,7 +5,6 @@ import pytest
 import torch
 from networks import stirred
 
-from relcore.data.encoders import make_encoder
 from relcore.data.prompts import ROLES, parse, suite
 from relcore.data.scenes import RELATIONS
 from relcore.errors import RelcoreError
@@ -15,11 +14,6 @@ from relcore.model.evaluation import evaluate
 
 PROMPTS = suite()[::12]  # one a relation
 STEPS = {"steps": 1, "guidance": 1.0}
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_encoder("rte")
 
 
 def test_all_pairs_are_drawn_and_a_relation_put_in_its_own_place_changes_nothing(encoder):

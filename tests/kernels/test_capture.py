@@ -4,7 +4,6 @@ import pytest
 import torch
 from networks import stirred
 
-from relcore.data.encoders import make_encoder
 from relcore.errors import RelcoreError
 from relcore.kernels.capture import activation_names, capture
 from relcore.model.diffusion import initial_noise, sample
@@ -17,11 +16,6 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 @pytest.fixture(scope="module")
 def model():
     return stirred(0.02)
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_encoder("rte")
 
 
 def forward(model, encoder):

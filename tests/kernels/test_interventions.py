@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from networks import stirred
 
-from relcore.data.encoders import make_encoder
 from relcore.data.prompts import ROLES, parse, suite
 from relcore.data.scenes import RELATIONS
 from relcore.errors import RelcoreError
@@ -39,16 +37,6 @@ PROMPTS = ["red square is above blue circle", "blue triangle is diagonally up an
 SEEDS = [3, 4]
 STEPS = {"steps": 3}  # two guided steps, and one after guidance has stopped
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
-
-
-@pytest.fixture(scope="module")
-def model():
-    return stirred(0.05)
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_encoder("rte")
 
 
 def outputs(model, encoder, intervention=None, prompts=PROMPTS, seeds=SEEDS):

@@ -28,16 +28,6 @@ FEW = {"above": PHRASES["above"][:1], "left": PHRASES["left"][:1]}  # 24 prompts
 STEPS = {"steps": 1, "guidance": 1.0}
 
 
-@pytest.fixture(scope="module")
-def model():
-    return stirred(0.05)
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_encoder("rte")
-
-
 def test_every_suite_draws_its_own_prompts(model, encoder):
     table = robustness(model, encoder, [0], SUITES, phrases=FEW, **STEPS)
     for name, rows in table.groupby("suite"):
