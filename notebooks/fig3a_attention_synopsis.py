@@ -50,7 +50,7 @@ from relcore.data.encoders import make_encoder
 from relcore.data.prompts import ROLES, parse, suite
 from relcore.errors import RelcoreError
 from relcore.kernels import circuits
-from relcore.kernels.synopsis import IMAGE_ROLES, image_roles, profile, role_attention, synopsis
+from relcore.kernels.synopsis import IMAGE_ROLES, image_roles, profile, reductions, role_attention, synopsis
 from relcore.model.checkpoints import load_model, manifest
 from relcore.model.diffusion import fast_precision, to_pixels
 from relcore.model.evaluation import write_table
@@ -73,22 +73,20 @@ models = {name: load_model(name)[0] for name in LABELS}
 encoders = {name: make_encoder(shipped[name]["encoder"]) for name in LABELS}
 OBJECTS = {"object1": "object 1", "object2": "object 2"}
 ROLE_NAMES = figures.ROLE_NAMES
-REDUCTIONS = {"steps": {}, "mean": {"over_steps": "mean"}, "paper": {"reduce": "sum", "over_steps": "max"}}
 
 
-def measure(name, prompts, seeds, **how):
-    """The synopsis of a model, with the numbers of pictures and maps behind it as columns."""
-    table = synopsis(models[name], encoders[name], prompts, seeds, precision=fast_precision(), **how)
-    return table.assign(**{key: table.attrs[key] for key in ("pictures", "maps")})
+def data(name, prompts, seeds):
+    """What a synopsis of a model is made from."""
+    return models[name], encoders[name], prompts, seeds
 
 
 def stored(name):
     """The model's table in results/, made here (96 prompts with 3 seeds each) when not quick."""
     path = STORED / f"{name}.parquet"
     if not quick:
-        tables = [measure(name, suite(), range(3), **how).assign(reduction=label) for label, how in REDUCTIONS.items()]
-        rows = pd.concat(tables, ignore_index=True)
-        write_table(path, rows, command="relcore notebooks --only fig3a", checkpoint=shipped[name]["sha256"], seed=0)
+        command = f"relcore synopsis --model {name} -n 3 --out results/synopsis/{path.name}"
+        rows = reductions(*data(name, suite(), range(3)), precision=fast_precision(), progress=name)
+        write_table(path, rows, command=command, checkpoint=shipped[name]["sha256"], seed=0)
     return pd.read_parquet(path).assign(model=name, arm=LABELS[name])
 
 
@@ -452,7 +450,7 @@ for (name, token), heads in measured.items():
 
 # %% tags=["hide-input"]
 for name in ("rte-micro", "e5-micro", "minilm-micro"):
-    fresh = measure(name, suite()[::5], [1000], over_steps="mean")
+    fresh = synopsis(*data(name, suite()[::5], [1000]), precision=fast_precision(), over_steps="mean")
     keys = ["layer", "head", "image_role", "text_role"]
     pair = fresh.merge(means[means.model == name], on=keys, suffixes=("", "_stored"))
     error = np.hypot(pair.high - pair.low, pair.high_stored - pair.low_stored) / 2

@@ -452,9 +452,8 @@ for name in dict.fromkeys(name for name, _, _ in FOLLOWED):
 # the score of L0H0 on `shape2` collapses at 144 thousand samples; the accuracy drops at the same point (.54), and recovers. Were the shape words read while their score was high? At 64 thousand samples, words hidden from the network as in {doc}`fig7_text_fusion`:
 
 # %% tags=["nbval-check-output"]
-early = pd.read_parquet(RESULTS / "screening" / "early-masks.parquet")
-for name, rows in early.groupby("model", sort=False):
-    table = outcomes(rows).query("metric == 'relation_loose'")
+for name in READERS:
+    table = outcomes(pd.read_parquet(RESULTS / "screening" / f"{name}-early-masks.parquet")).query("metric == 'relation_loose'")
     print(f"{name} at 64 thousand samples, loose relation: " + ", ".join(f"{row.intervention if row.intervention != 'none' else 'nothing'} hidden {row.value:.2f} ({row.change:+.2f} [{row.change_low:+.2f}, {row.change_high:+.2f}])" for row in table.itertuples()) + f", n = {table.n.iloc[0]}")
 
 # %% [markdown]

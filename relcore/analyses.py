@@ -7,6 +7,7 @@ import typer
 
 from .errors import RelcoreError
 from .options import (
+    Compiled,
     Guidance,
     GuidedUntil,
     Json,
@@ -25,22 +26,33 @@ from .options import (
 def synopsis(
     model: Model = "rte-micro",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Also write every reduction of the maps (by step, their mean, the "
+                                                  "paper's) to this parquet file: three runs.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Where every cross-attention head looks: attention from objects to kinds of words, averaged over the steps.
 
     Example: relcore synopsis --model rte-micro --json
     """
     from .data.prompts import suite
-    from .kernels.synopsis import profile
-    from .kernels.synopsis import synopsis as run
+    from .files import sha256
+    from .kernels import synopsis as kernel
+    from .model.checkpoints import find
+    from .model.diffusion import fast_precision
+    from .model.evaluation import write_table
 
     network, _, encoder, process = open_model(model)
-    table = run(network, encoder, suite(), range(seed, seed + number), process=process, over_steps="mean",
-                progress=f"synopsis {model}")  # fmt: skip
+    data = (network, encoder, suite(), range(seed, seed + number))
+    options = {"process": process, "precision": fast_precision(), "progress": f"synopsis {model}"}
+    if out:
+        table = kernel.reductions(*data, **options)
+        write_table(out, table, command=command_line(), checkpoint=sha256(find(model)), seed=seed)
+        table = table[table.reduction == "mean"].drop(columns="reduction")
+    else:
+        table = kernel.synopsis(*data, over_steps="mean", **options)
     heads = table.drop(columns="step").to_dict("records")
-    text = "\n\n".join(f"{role}\n{profile(table, role).to_string(index=False, float_format='%.3f')}"
+    text = "\n\n".join(f"{role}\n{kernel.profile(table, role).to_string(index=False, float_format='%.3f')}"
                        for role in ("object1", "object2"))  # fmt: skip
     emit(as_json, {"model": model, "heads": heads, **table.attrs}, text)
 
@@ -93,9 +105,11 @@ def ablate(
     attention: Annotated[str, typer.Option(help="cross or self; with --every also both.")] = "cross",
     method: Annotated[str, typer.Option(help="mean, resample or zero.")] = "mean",
     mask: Annotated[list[str] | None, typer.Option(help="Hide the words of a role: relation, shape1 ...")] = None,
+    during: Annotated[str | None, typer.Option(help="Hide them only at these steps, from 0 on: 0-5, say.")] = None,
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
     out: Out = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """What a head is for: draw without it, or without some words, and score against the same pictures with all.
@@ -115,10 +129,14 @@ def ablate(
         raise RelcoreError(f"unknown method '{method}': choose from {', '.join(kernel.METHODS)}")
     if bool(head) + every + bool(mask) != 1:
         raise RelcoreError("say what to take away: one of --head L3H2, --every, --mask relation")
-    network, _, encoder, process = open_model(model)
+    network, _, encoder, process = open_model(model, compiled)
     sampling = sampling_of(process, steps, guidance, guided_until)
+    when = _steps(during, steps) if during else None
+    if when and not mask:
+        raise RelcoreError("--during goes with --mask")
     if mask:
-        what, runs = " ".join(mask), {" ".join(mask): kernel.mask_tokens(mask)}
+        what = " ".join(mask) + (f", {when[0]}-{when[-1]}" if when else "")
+        runs = {what: kernel.mask_tokens(mask, when)}
     else:
         heads = (kernel.heads_of(network, kinds[attention]) if every else
                  [kernel.find_head(network, name, kinds[attention][0]) for name in head])  # fmt: skip
@@ -140,6 +158,14 @@ def ablate(
     emit(as_json, value, f"{shown.to_string(float_format='%.3f')}\nn = {len(table) // len(scores)} pictures each")
 
 
+def _steps(during: str, steps: int) -> range:
+    """The sampling steps of --during: 3 or 0-5."""
+    first, _, last = during.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first) < steps):
+        raise RelcoreError(f"'{during}' is no range of steps: write 0-5 for the first six of {steps}")
+    return range(int(first), int(last or first) + 1)
+
+
 def rewire(
     model: Model = "e5-micro",
     word: Annotated[list[str] | None, typer.Option(help="shape2, or 'color1 color2' to edit two together; several may "
@@ -148,6 +174,7 @@ def rewire(
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical) and target.")] = 1,
     out: Out = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Tell single words another relation by vector arithmetic: whose relation do the pictures show?
@@ -159,7 +186,7 @@ def rewire(
     from .kernels.arithmetic import arithmetic, obedience
     from .model.checkpoints import find
 
-    network, _, encoder, process = open_model(model)
+    network, _, encoder, process = open_model(model, compiled)
     table = arithmetic(
         network, encoder, word or ["relation", "color1", "shape1", "color2", "shape2"], strength or [1.0], suite(),
         range(seed, seed + number), out, {"checkpoint": sha256(find(model))}, command=command_line(),
@@ -176,6 +203,7 @@ def robustness(
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
     out: Out = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """What other words for the same request do to a model: articles, fillers, order, synonyms, spelling.
@@ -189,7 +217,7 @@ def robustness(
 
     if unknown := set(template or ()) - set(kernel.SUITES):
         raise RelcoreError(f"unknown template '{min(unknown)}': choose from {', '.join(kernel.SUITES)}")
-    network, _, encoder, process = open_model(model)
+    network, _, encoder, process = open_model(model, compiled)
     suites = list(dict.fromkeys(["train", *template])) if template else kernel.SUITES
     table = kernel.robustness(
         network, encoder, range(seed, seed + number), suites, phrases=phrases_of(phrases),

@@ -14,6 +14,7 @@ import typer
 from . import analyses
 from .errors import RelcoreError
 from .options import (
+    Compiled,
     Guidance,
     GuidedUntil,
     Json,
@@ -68,6 +69,7 @@ def train(
     threads: Annotated[int, typer.Option(help="CPU threads of this process.")] = 0,
     snapshots: Annotated[bool, typer.Option("--snapshots", help="Keep the weights of every evaluation.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a model. Ctrl-C saves; --resume goes on.
@@ -83,7 +85,7 @@ def train(
         torch.set_num_threads(threads)
     given = {"preset": preset, "encoder": encoder, "seed": seed, "samples": samples}
     config = recipe_from(given, recipe or [], out if resume else None)
-    table = Run(config, out, resume=resume, snapshots=snapshots).train()
+    table = Run(config, out, resume=resume, snapshots=snapshots, compiled=compiled).train()
     last = table[table.samples == table.samples.max()]
     value = {"out": str(out), "samples": int(table.samples.max()), "seconds": float(table.seconds.max()),
              "metrics": {s: dict(zip(g.metric, g.value, strict=True)) for s, g in last.groupby("suite")}}  # fmt: skip
@@ -148,6 +150,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write one row a picture to this parquet file.")] = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Measure colour, shape, binding and relation accuracy over a closed prompt suite.
@@ -167,7 +170,7 @@ def evaluate(
     if generator not in GENERATORS:
         raise RelcoreError(f"unknown generator '{generator}': choose from {', '.join(GENERATORS)}")
     prompts = suite(phrases_of(phrases), template)
-    network, header, encoder, process = open_model(model)
+    network, header, encoder, process = open_model(model, compiled)
     processes = PartialState()
     rows = run(network.to(processes.device), encoder, prompts, range(seed, seed + number), processes=processes,
                process=process, sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until,

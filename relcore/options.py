@@ -18,6 +18,9 @@ GuidedUntil = Annotated[float, typer.Option(help="Share of signal at which guida
 Out = Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it if it "
                                                "is there.")]  # fmt: skip
 
+Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network first: faster from the second minute "
+                                        "on; needs a C++ compiler.")]  # fmt: skip
+
 
 def emit(as_json: bool, value: dict, text: str) -> None:
     typer.echo(json.dumps(value) if as_json else text)
@@ -28,7 +31,7 @@ def command_line() -> str:
     return " ".join(["relcore", *sys.argv[1:]])
 
 
-def open_model(name: str):
+def open_model(name: str, compiled: bool = False):
     """(model, header, encoder, noise process) of a checkpoint."""
     from .data.encoders import make_encoder
     from .model.checkpoints import load_model
@@ -36,6 +39,7 @@ def open_model(name: str):
 
     model, header = load_model(name)
     recipe = recipe_of(header)
+    model = model.compiled() if compiled else model
     return model, header, make_encoder(recipe.encoder), recipe.make_process()
 
 

@@ -32,6 +32,7 @@ IMAGE_ROLES = ("object1", "object2", "background")
 BRANCHES = ("conditional", "unconditional")
 KINDS = {"color": ["color1", "color2"], "shape": ["shape1", "shape2"],
          "relation": ["relation"], "filler": ["filler", "special"]}  # fmt: skip
+REDUCTIONS = {"steps": {}, "mean": {"over_steps": "mean"}, "paper": {"reduce": "sum", "over_steps": "max"}}
 MAJORITY = 0.5  # a head belongs to the kind of word that gets more than this share of its attention
 
 
@@ -158,6 +159,13 @@ def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     table.attrs = {"pictures": drawn, "left_out": drawn - n, "maps": maps, "branch": branch,
                    "reduce": reduce, "over_steps": over_steps}  # fmt: skip
     return table
+
+
+def reductions(*data, **options) -> pd.DataFrame:
+    """The `synopsis` in each of the REDUCTIONS, as one table: its columns, and reduction, pictures, maps."""
+    tables = {name: synopsis(*data, **how, **options) for name, how in REDUCTIONS.items()}
+    return pd.concat([t.assign(reduction=name, pictures=t.attrs["pictures"], maps=t.attrs["maps"])
+                      for name, t in tables.items()], ignore_index=True)  # fmt: skip
 
 
 def profile(table: pd.DataFrame, image_role: str = "object1") -> pd.DataFrame:

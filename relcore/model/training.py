@@ -82,7 +82,7 @@ class Run:
     """A training run in a folder: build or resume, `train()`, and the run's files."""
 
     def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, accelerator: Accelerator | None = None,
-                 snapshots: bool = False):  # fmt: skip
+                 snapshots: bool = False, compiled: bool = False):  # fmt: skip
         check(config)
         self.accelerator = accelerator or Accelerator(mixed_precision="bf16" if fast_precision() == "bf16" else "no")
         if config.batch % self.accelerator.num_processes:
@@ -91,6 +91,7 @@ class Run:
         self.encoder, self.process = make_encoder(config.encoder), config.make_process()
         torch.manual_seed(config.seed)
         self.model = DiT(replace(PRESETS[config.preset], text_dim=self.encoder.dim)).to(self.accelerator.device)
+        self.model = self.model.compiled() if compiled else self.model
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
         self.optimizers = make_optimizers(self.model, config.optimizer, config.lr, config.muon_lr, dtype)
         self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}  # EMA
@@ -223,6 +224,7 @@ class Run:
         """The EMA model, in eval mode: the one that is evaluated and shipped."""
         model = DiT(self.model.config).to(self.accelerator.device)
         model.load_state_dict(self.average)
+        model.run_block = self.model.run_block  # compiled or not
         return model.eval().requires_grad_(False)
 
     def _evaluate(self) -> None:

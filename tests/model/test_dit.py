@@ -1,12 +1,14 @@
 """The network: positions, text, padding, sizes."""
 
 import math
+import shutil
 
 import pytest
 import torch
 
 from relcore.data.encoders import RandomTokenEncoder, Text
 from relcore.errors import RelcoreError
+from relcore.kernels.capture import capture
 from relcore.model.dit import PRESETS, DiT, DiTConfig, position_table
 
 PROMPTS = ["red square is above blue circle", "blue circle is diagonally up and left from red triangle", ""]
@@ -116,3 +118,28 @@ def test_word_order_is_invisible_without_positions(tiny):
 def test_impossible_sizes_are_refused(config):
     with pytest.raises(RelcoreError, match="multiple of"):
         DiT(config)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="needs a C++ compiler")
+def test_a_compiled_network_draws_the_same_and_lets_itself_be_edited(tiny):
+    """Blocks under a capture run as written, the others compiled; one compilation does for every block."""
+    (image, t), text = inputs(3), RandomTokenEncoder().encode(PROMPTS)
+    silenced = {"blocks.1.cross_attn.z": lambda z, step: torch.zeros_like(z)}
+
+    def runs():
+        with capture(tiny, ["blocks.1.attn.pattern"], silenced) as cache:
+            edited = tiny(image, t, text)
+        return tiny(image, t, text), edited, cache["blocks.1.attn.pattern", 0]
+
+    written = runs()
+    tiny.compiled()
+    compiled = runs()
+    assert not torch.equal(written[0], written[1])
+    for a, b in zip(written, compiled, strict=True):
+        assert torch.allclose(a, b, **REORDERED)
+
+
+def test_without_a_compiler_compiling_says_what_to_install(tiny, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(RelcoreError, match="install g"):
+        tiny.compiled()
