@@ -48,8 +48,3 @@ rows()
 # %% [markdown]
 # *Brackets are 95 % intervals of pictures, but for four kinds of number: a mean cosine has the range over the relations, a time of learning the range over the runs, a ratio of two readings the widest range their intervals allow, and a share of variance, a place among the heads and a cosine of words none.
 # n counts pictures, image tokens (areas under the curve), prompts, words, relations, nulls, heads or runs, as the number wants.*
-
-# %% tags=["hide-input", "remove-cell"]
-from myst_nb import glue
-
-glue("claims-brief", rows(brief=True, folder="notebooks/"), display=False)  # for the first page of the book

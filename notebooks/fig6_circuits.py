@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Image
+from myst_nb import glue
 
 from relcore.data.prompts import PHRASES, ROLES, parse, suite
 from relcore.data.scenes import COLORS, SHAPES
@@ -337,6 +338,11 @@ controls.frames(
     encoder=list(ARMS),
     prompt=PROMPTS,
 )
+
+# %% tags=["hide-input", "remove-cell"]
+for label in ARMS:  # for the first page of the book
+    for stage in stages:
+        glue(f"circuit {stage} {label}", Image(frame(stage, PROMPTS[0], label)), display=False)
 
 # %% [markdown]
 # *The circuit of one prompt, step by step. Maps show the 8 x 8 image tokens; outlines, the objects of the finished picture, the first solid and the second dashed. Colours of boxes and arrows are those of the

@@ -159,6 +159,18 @@ def ablate(heads: Iterable[Head], reference: dict | None = None, seed: int = 0) 
     return edits
 
 
+def most_needed(model: DiT, changes: pd.DataFrame, metric: str = "relation_loose") -> list[Head]:
+    """All cross-attention heads, first the one whose ablation costs the most of a metric.
+
+    changes: of `outcomes`, for single ablations named as `str(Head)`. Raises RelcoreError if a head is missing.
+    """
+    loss = changes[changes.metric == metric].set_index("intervention").change
+    heads = heads_of(model, ["cross_attn"])
+    if missing := [str(head) for head in heads if str(head) not in loss.index]:
+        raise RelcoreError(f"no ablation of {', '.join(missing)} in the table: relcore ablate --every makes it")
+    return sorted(heads, key=lambda head: loss[str(head)])
+
+
 # --- masking of words, patching of heads ---------------------------------------------------------------------------
 
 

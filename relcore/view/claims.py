@@ -42,16 +42,13 @@ def held(claim: dict) -> str:
     return f"{sum(check['verdict'] == 'reproduced' for check in claim['checks'])} of {len(claim['checks'])}"
 
 
-def html(claims: list[dict], brief: bool = False, folder: str = "") -> str:
-    """Judged claims as HTML: a line a claim, which opens to its tests unless `brief`.
-
-    folder: where the chapters' pages lie, seen from the page that shows this; "" for a chapter itself.
-    """
+def html(claims: list[dict], brief: bool = False) -> str:
+    """Judged claims as HTML: a line a claim, which opens to its tests unless `brief`."""
     parts = []
     for claim in claims:
         said = {key: escape(value) for key, value in claim.items() if isinstance(value, str)}
         head = f'<span class="v v{VERDICTS.index(claim["computed"])}">{said["computed"]}</span> <b>{said["id"]}</b> '
-        page = f'<a href="{escape(folder)}{said["chapter"]}.html{"#" + said["figure"] if "figure" in said else ""}">'
+        page = f'<a href="{said["chapter"]}.html{"#" + said["figure"] if "figure" in said else ""}">'
         count = f" ({held(claim)})" if claim["checks"] else ""
         if brief:
             parts.append(f"<li>{head}{page}{said['claim']}</a>{count}</li>")

@@ -41,20 +41,20 @@ def _stacks(choices: dict[str, Sequence[str]], leaf: Callable[[dict], w.Widget])
 
 
 def frames(render: Callable[..., bytes], values: Sequence, label: str, texts: Sequence[str] | None = None,
-           interval: int = 500, **choices: Sequence[str]) -> w.VBox:  # fmt: skip
+           interval: int = 500, start: int = 0, **choices: Sequence[str]) -> w.VBox:  # fmt: skip
     """A slider with play button over `render(value, choice=..., ...) -> PNG bytes`, one frame a value.
 
-    texts: what stands beside the slider for each value; the value itself if not given. choices: dropdowns, as in
-    `grid`; the slider keeps its place when another is chosen.
+    texts: what stands beside the slider for each value; the value itself if not given. start: index of the
+    frame shown first. choices: dropdowns, as in `grid`; the slider keeps its place when another is chosen.
     """
-    slider = w.IntSlider(min=0, max=len(values) - 1, description=label, readout=False)
-    play = w.Play(min=0, max=len(values) - 1, interval=interval)
-    text = w.Stack([w.Label(str(t)) for t in (texts or values)], selected_index=0)
+    slider = w.IntSlider(start, min=0, max=len(values) - 1, description=label, readout=False)
+    play = w.Play(value=start, min=0, max=len(values) - 1, interval=interval)
+    text = w.Stack([w.Label(str(t)) for t in (texts or values)], selected_index=start)
     w.jslink((slider, "value"), (text, "selected_index"))
     w.jslink((play, "value"), (slider, "value"))
 
     def film(chosen: dict) -> w.Stack:
-        stack = w.Stack([_image(render(value, **chosen)) for value in values], selected_index=0)
+        stack = w.Stack([_image(render(value, **chosen)) for value in values], selected_index=start)
         w.jslink((slider, "value"), (stack, "selected_index"))
         return stack
 

@@ -17,7 +17,8 @@ HINT = "run `relcore notebooks`"
 
 def test_every_chapter_is_a_pair():
     toc = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
-    in_book = {Path(c["file"]).stem for p in toc["parts"] for c in p["chapters"] if c["file"].startswith("notebooks/")}
+    pages = [toc["root"], *(c["file"] for p in toc["parts"] for c in p["chapters"])]
+    in_book = {Path(page).stem for page in pages if page.startswith("notebooks/")}
     stored = {p.stem for p in (ROOT / "notebooks").glob("*.ipynb")}
     assert {p.stem for p in NOTEBOOKS} == stored == in_book
 

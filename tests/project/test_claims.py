@@ -176,8 +176,8 @@ def test_the_page_escapes_what_people_wrote_and_links_to_the_figure():
         "verdict": "",
     }
     for brief in (False, True):
-        page = html([claim | {"checks": [check]}], brief, "notebooks/")
-        assert "<script" not in page and 'href="notebooks/fig1_dataset.html#fig-scenes"' in page
+        page = html([claim | {"checks": [check]}], brief)
+        assert "<script" not in page and 'href="fig1_dataset.html#fig-scenes"' in page
         assert len(re.findall(r"<details>", page)) == (not brief)
 
 

@@ -1,0 +1,99 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     cell_metadata_filter: tags,mystnb,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Spatial relations in a small diffusion transformer
+#
+# Ask an image generator for *a red square to the left of a blue circle* and you may well get the colours and the shapes, but on the wrong sides.
+# When a diffusion transformer does get it right, how does it know where each object goes?
+#
+# {cite:t}`wang2026circuit` trained small diffusion transformers from scratch on nothing but pictures of two objects, and took them apart. What they report:
+#
+# - **Same accuracy, different circuits.** With random token embeddings (RTE) or with a pretrained T5 encoder the networks draw the relation about equally well, but they do not do it in the same way.
+# - **Relations are learned last**: first colours, then shapes, then which colour goes with which shape, and the relation at the end.
+# - **With random embeddings there is a two-stage circuit.** One cross-attention head reads the relation word and marks the region of the picture where each object belongs; another reads the object's own words and draws it there.
+# - **With T5 there is no need for the relation word.** The encoder has already mixed the relation into the words of the objects, and the network reads the layout from those.
+# - **The second way is brittle.** An added "the" is enough to spoil the layout of the T5 network; the RTE network does not mind.
+#
+# ## The two circuits, step by step
+#
+# From the words to the picture, drawn from computed numbers: press play, or drag the slider, and choose the text encoder. {doc}`fig6_circuits` says how every number is made, and has more prompts.
+
+# %% tags=["remove-input"]
+from base64 import b64decode
+
+import nbformat
+
+from relcore.claims import rows
+from relcore.paths import NOTEBOOKS
+from relcore.view import controls, story
+
+ENCODERS = ["RTE", "e5-small as contextual encoder"]
+chapter = nbformat.read(NOTEBOOKS / "fig6_circuits.ipynb", as_version=4)
+pictures = {
+    output.metadata["scrapbook"]["name"]: output.data["application/papermill.record/image/png"]
+    for cell in chapter.cells
+    for output in cell.get("outputs", ())
+    if "scrapbook" in output.get("metadata", {})
+}
+
+
+def frame(stage, encoder):
+    return b64decode(pictures[f"circuit {stage} {encoder}"])
+
+
+names = [f"{k}: {name}" for k, name in enumerate(story.STAGES, 1)]
+controls.frames(frame, range(1, len(names) + 1), "step", names, 2500, start=4, encoder=ENCODERS)
+
+# %% [markdown]
+# *The circuit of one prompt, step by step. Maps show the 8 x 8 image tokens; outlines, the objects of the finished picture, the first solid and the second dashed. Micro scale (6 layers, width 192, 3 heads); random token embeddings (RTE), and e5-small as contextual encoder; one seed each.*
+#
+# ## What this book is
+#
+# An independent reproduction, written from scratch, in which every figure is computed by a notebook of this book from models that anyone can train:
+# on two processor cores, with no GPU. It is built around a Python package, `relcore`, that keeps four things apart:
+# the scenes and prompts, the model and its training, the kernels that analyse a trained network, and the figures.
+#
+# Several things differ from the paper, and the chapters say what they change. Pictures: 64 pixels, drawn directly {cite:p}`li2025jit`, with the paper's 8 × 8 grid of image tokens but no autoencoder. Data: relations balanced,
+# no overlap, both colours always named. Training: a rectified flow {cite:p}`liu2022flow` with more than half of its time at the noise levels where the layout is decided, Muon {cite:p}`jordan2024muon` for the matrices, and
+# 192 thousand pictures against the paper's 41 million. Text: e5-small and MiniLM in place of T5-XXL.
+#
+# ## What came out
+#
+# The paper's claims, each tested with a number. Open {doc}`claims` for the tests behind a verdict, with intervals, seeds and what was fixed beforehand.
+
+# %% tags=["remove-input"]
+rows(brief=True)
+
+# %% [markdown]
+# ## The chapters
+#
+# Chapters are named after the paper's figures; the figures inside them are numbered through.
+#
+# 1. {doc}`The controlled set-up <fig1_dataset>`: two objects, eight relations, the prompts, and how a picture is scored.
+# 2. {doc}`Learning to place things <fig2_training>`: colours, shapes, binding and relation over training, with four text encoders; what delays them; and the control without word positions.
+# 3. {doc}`What the picture looks at <fig3a_attention_synopsis>`: from which kind of place to which kind of word every attention head looks.
+# 4. {doc}`Finding the heads from the weights alone <fig3b_weight_screening>`: which attention head turns a relation into a direction, with no picture drawn.
+# 5. {doc}`The relation head <fig4_relation_head>`: one head decides the relation with random embeddings; what it writes, and what becomes of the pictures when it is exchanged.
+# 6. {doc}`The object heads <fig5_object_head>`: which heads draw the shapes, how they learn where, and the five heads that suffice.
+# 7. {doc}`The two circuits, step by step <fig6_circuits>`: from the words to the picture, with random embeddings and with a contextual encoder.
+# 8. {doc}`How the encoder mixes the relation into the words <fig7_text_fusion>`: how much of each word's vector is the relation, before and after training, which words a network reads, and when, and what it does if they tell another relation.
+# 9. {doc}`The same request in other words <fig8_robustness>`: articles, fillers, order, synonyms; which words carry the harm, and a remedy.
+#
+# Then {doc}`the claims, one by one <claims>`, and what you can do yourself: {doc}`play <playground>`, {doc}`train your own model <../train_your_own>`, bring {doc}`your own encoder <../your_own_encoder>` or
+# {doc}`your own PixArt <../own_model>`, {doc}`use more processes, GPUs or machines <../scale_out>`. {doc}`../glossary` explains the words and axes, {doc}`../benchmark` says how fast all this is.
+#
+# Sliders and menus on these pages work as they are, without any server. {doc}`../running` tells how to open the chapters as live notebooks.
