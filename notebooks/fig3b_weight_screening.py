@@ -347,27 +347,41 @@ for (name, token), rows in every_seed.groupby(["model", "token"], sort=False):
 # Here every head's output is replaced by its mean over other pictures, one head at a time (96 canonical prompts, two pictures each): how far does the loose relation accuracy fall, against the head's largest mean cosine in size, on any of the words above?
 
 # %% tags=["hide-input"]
-ABLATED = ("rte-micro", "e5-micro", "minilm-micro")
-matters = {}
-for name in ABLATED:
-    ablated = outcomes(pd.read_parquet(RESULTS / "interventions" / f"{name}-heads-mean.parquet")).query("metric == 'relation_loose'").set_index("intervention")
-    raw_scores = scores[(scores.model == name) & (scores.maps == "raw")]
-    heads = raw_scores.assign(size=raw_scores.cosine.abs(), strength=raw_scores.projection.abs()).groupby(["layer", "head"])[["size", "strength"]].max()
-    fall = ablated.loc[[f"L{layer}H{head}" for layer, head in heads.index]]
-    matters[name] = heads.assign(fall=-fall.change.to_numpy(), low=-fall.change_high.to_numpy(), high=-fall.change_low.to_numpy(), n=fall.n.to_numpy())
+ABLATED = [name for name in SEEDS if (RESULTS / "interventions" / f"{name}-heads-mean.parquet").exists()]
+MEASURED = {"size": "largest cosine", "strength": "largest projection", "mass": "attention to the relation words", "fall": "fall"}
 
-# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel, with its 95 % interval; by name if the fall is at least .1 or the cosine at least .8. 96 canonical prompts, two pictures each, n = 192 a head. Micro scale, seed 0: RTE, e5-small and MiniLM as contextual encoders.", "name": "fig-screening-against-ablation"}}
-dots = pd.concat([
-    heads.reset_index().assign(panel=f"{name}\n{ARMS[name].split(', ')[1].split(' as ')[0]}", x=heads["size"].to_numpy()) for name, heads in matters.items()
-])
-_ = figures.named_dots(dots.assign(y=dots.fall, named=(dots.fall >= 0.1) | (dots.x >= 0.8)), "largest mean cosine, without its sign", "fall of loose relation")
+
+def measured(name):
+    """A model's heads: what screening, synopsis and ablation say of each."""
+    rows = every_seed[every_seed.model == name]
+    heads = rows.assign(size=rows.cosine.abs(), strength=rows.projection.abs()).groupby(["layer", "head"])[["size", "strength"]].max()
+    looks = pd.read_parquet(RESULTS / "synopsis" / f"{name}.parquet").query("reduction == 'mean' and text_role == 'relation' and image_role != 'background'")
+    ablated = outcomes(pd.read_parquet(RESULTS / "interventions" / f"{name}-heads-mean.parquet")).query("metric == 'relation_loose'").set_index("intervention")
+    fall = ablated.loc[[f"L{layer}H{head}" for layer, head in heads.index]]
+    fell = {"fall": -fall.change.to_numpy(), "low": -fall.change_high.to_numpy(), "high": -fall.change_low.to_numpy(), "n": fall.n.to_numpy()}
+    return heads.assign(mass=looks.groupby(["layer", "head"]).mass.max(), **fell)
+
+
+matters = {name: measured(name) for name in ABLATED}
+
+# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel, with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for seed 0 and 96 for the others. Micro scale; RTE, e5-small and MiniLM as contextual encoders, every seed that has learned its task.", "name": "fig-screening-against-ablation"}}
+dots = pd.concat([heads.reset_index().assign(panel=name, x=heads["size"].to_numpy()) for name, heads in matters.items()])
+Image(figures.to_png(figures.named_dots(dots.assign(y=dots.fall, named=dots.fall >= 0.1), "largest mean cosine, without its sign", "fall of loose relation"), 64))
 
 # %% tags=["nbval-check-output"]
 for name, heads in matters.items():
-    ranked = circuits.agreement(heads[["size", "strength", "fall"]]).query("second == 'fall'")
-    print(f"{name}, n = {heads.n.iloc[0]} pictures a head; rank correlation of the fall over {len(heads)} heads: " + ", ".join(f"with the {'largest cosine' if r.first == 'size' else 'largest projection'} {r.rho:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in ranked.itertuples()))
-    for place, row in heads.sort_values("fall", ascending=False).head(3).iterrows():
-        print(f"  L{place[0]}H{place[1]}: {-row.fall:+.2f} [{-row.high:+.2f}, {-row.low:+.2f}], largest cosine {row['size']:.2f}")
+    top = heads.sort_values("fall", ascending=False).head(3)
+    print(f"{name}, n = {heads.n.iloc[0]} pictures a head: " + ", ".join(f"L{place[0]}H{place[1]} {-row.fall:+.2f} [{-row.high:+.2f}, {-row.low:+.2f}], cosine {row['size']:.2f}, attention to relation words {row.mass:.2f}" for place, row in top.iterrows()))
+
+# %% [markdown]
+# Do the three ways to find a head agree? Rank correlations over the 18 heads of each model, with 95 % bootstrap intervals over heads.
+
+# %% tags=["hide-input"]
+ranked = pd.concat([circuits.agreement(heads[list(MEASURED)]).assign(model=name) for name, heads in matters.items()])
+ranked["pair"] = ranked["first"].map(MEASURED) + " / " + ranked["second"].map(MEASURED)
+ranked["shown"] = [f"{r.rho:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in ranked.itertuples()]
+kept = ranked[~((ranked["first"] == "size") & (ranked["second"] == "strength"))]
+kept.pivot(index="model", columns="pair", values="shown").loc[ABLATED, kept.pair.unique()].rename_axis(index=None, columns=None).style
 
 # %% [markdown]
 # Over all heads the two go together in e5-micro only, and with the cosine only (.62 [.19, .88]; the intervals of the others contain 0). The first places tell more. In rte-micro the head that the screening puts first is the head that the relation needs; the next two that matter, L4H2 and L4H0, draw shapes ({doc}`fig5_object_head`), which the loose relation needs as well. In e5-micro only two of 18 heads matter at all: L3H1 and L3H2, the two that look at the colour words; L3H2 is the screening's first on `color1`, L3H1 has eight cosines of one

@@ -4,7 +4,8 @@
 round, and a ratio is the median over rounds: with other work on the machine seconds wander, ratios less so. The peer is
 diffusers' PixArtTransformer2DModel of the same size (layers, width, heads, tokens, text) in the same precision: bf16
 products where the machine has units for them, else fp32. It runs as it comes, with torch's fused attention, and with
-attention written out, faster on a CPU: `..._best` is against the faster of the two.
+attention written out, faster on a CPU: `..._best` is against the faster of the two. With --compile both sides are timed
+compiled as well: `..._compiled` is ours compiled against the peer as it comes, `..._both_compiled` against it compiled.
 """
 
 import importlib.util
@@ -37,6 +38,7 @@ from .model.optim import make_optimizers
 Work = Callable[[], object]
 SQUARE = 1536  # rows of a matrix whose square gets the most FLOP/s
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+COMPILED = "diffusers_compiled"
 PEERS = {"diffusers": "AttnProcessor2_0", "diffusers_written_out": "AttnProcessor"}  # its default comes first
 EQUAL = {"steps": 9, "guided_until": 0.1}  # rte-micro is then as accurate as drawn like the peer (book/benchmark.md)
 
@@ -92,7 +94,15 @@ def peer(config: DiTConfig, processor: str):
     return model
 
 
-def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str]) -> tuple[dict, dict]:
+def compiled_peer(config: DiTConfig):
+    """The peer with attention written out, the faster of its two, compiled as a whole."""
+    model = peer(config, PEERS["diffusers_written_out"])
+    model.compile(dynamic=True)
+    return model
+
+
+def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str],
+             compiled: bool = False) -> tuple[dict, dict]:  # fmt: skip
     """Ratios and seconds of a training step on `batch` pictures: forward, backward and optimiser; no data, no EMA.
 
     Ours is the recipe's, with Muon. The peer has its own objective, IDDPM's, through the same `training_loss`, fp32
@@ -116,19 +126,23 @@ def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str
 
         return step
 
-    def theirs(processor: str) -> Work:
-        model = peer(config, processor)
+    def ours(model: DiT) -> Work:
+        return work(model, process, make_optimizers(model, "muon", 1e-3, 0.02, dtype))
 
+    def theirs(model) -> Work:
         def network(x, t, text):
             return model(x, encoder_hidden_states=text.embeddings, encoder_attention_mask=text.mask,
                          timestep=(1000 * (1 - t) - 1).round().long(), return_dict=False)[0]  # fmt: skip
 
         return work(network, IDDPM(), [torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)])
 
-    model, process, square = DiT(config), RectifiedFlow(), torch.randn(SQUARE, SQUARE, dtype=dtype)
-    works = {"relcore": work(model, process, make_optimizers(model, "muon", 1e-3, 0.02, dtype)),
-             "relcore_no_optimizer": work(DiT(config), process, []), "gemm": partial(torch.mm, square, square),
-             **{name: theirs(processor) for name, processor in peers.items()}}  # fmt: skip
+    process, square = RectifiedFlow(), torch.randn(SQUARE, SQUARE, dtype=dtype)
+    works = {"relcore": ours(DiT(config)), "relcore_no_optimizer": work(DiT(config), process, []),
+             "gemm": partial(torch.mm, square, square),
+             **{name: theirs(peer(config, processor)) for name, processor in peers.items()}}  # fmt: skip
+    if compiled:
+        works["compiled"] = ours(DiT(config).compiled())
+        works |= {COMPILED: theirs(compiled_peer(config))} if peers else {}
     with FlopCounterMode(display=False) as counter:
         works["relcore_no_optimizer"]()
     of_step = counter.get_total_flops()  # matrix products of forward and backward, attention's included
@@ -141,29 +155,36 @@ def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str
 
 def summed_up(what: str, times: dict[str, list[float]], peers: dict[str, str]) -> tuple[dict, dict]:
     """The peer's time by ours: as it comes, `..._best` at its fastest, `..._equal` by our `equal`; median seconds."""
-    ratios = {f"{what}_vs_diffusers": ratio(times[name], times["relcore"]) for name in list(peers)[:1]}
-    for ours, key in (("relcore", "best"), ("equal", "equal")):
-        if peers and ours in times:
-            ratios[f"{what}_vs_diffusers_{key}"] = min(ratio(times[name], times[ours]) for name in peers)
+    first, every = list(peers)[:1], list(peers)
+    wanted = {"": ("relcore", first), "_best": ("relcore", every), "_equal": ("equal", every),
+              "_compiled": ("compiled", first), "_both_compiled": ("compiled", [COMPILED]),
+              "_equal_compiled": ("equal_compiled", every)}  # fmt: skip
+    ratios = {f"{what}_vs_diffusers{key}": min(ratio(times[name], times[ours]) for name in theirs)
+              for key, (ours, theirs) in wanted.items() if theirs and {ours, *theirs} <= times.keys()}  # fmt: skip
     return ratios, {f"{what}_{name}": statistics.median(mine) for name, mine in times.items()}
 
 
-def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, str]) -> tuple[dict, dict]:
+def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, str],
+             compiled: bool = False) -> tuple[dict, dict]:  # fmt: skip
     """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL, the peer by its own pipeline.
 
     The peer draws as in the paper, 14 steps of DPM-Solver++ guided by 4.5 to the end; weights in bf16 where it is fast;
     no text encoder, no VAE. Accuracy is judged on our own rte-micro, drawn with either setting: see EQUAL.
     """
     encoder, prompts = make_encoder("rte"), suite(CANONICAL)[:pictures]
-    text, model = encoder.encode([*prompts, ""]), DiT(config).eval()
+    text = encoder.encode([*prompts, ""])
     words, mask = text.embeddings.to(DTYPES[precision]), text.mask  # the last row is the empty prompt's
     size = 8 * config.image_size  # the pipeline counts on a VAE with pixels eight times as fine
-    ours = partial(sample, model, encoder, prompts, list(range(len(prompts))), precision=precision)
 
-    def theirs(processor: str) -> Work:
+    def ours(model: DiT, **options) -> Work:
+        return partial(
+            sample, model.eval(), encoder, prompts, list(range(len(prompts))), precision=precision, **options
+        )
+
+    def theirs(network) -> Work:
         import diffusers
 
-        network, scheduler = peer(config, processor).to(words.dtype).eval(), diffusers.DPMSolverMultistepScheduler()
+        network, scheduler = network.to(words.dtype).eval(), diffusers.DPMSolverMultistepScheduler()
         pipeline = diffusers.PixArtSigmaPipeline(None, None, None, network, scheduler)
         pipeline.set_progress_bar_config(disable=True)
         return partial(
@@ -173,19 +194,24 @@ def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, 
             output_type="latent",
         )  # fmt: skip
 
-    works = {"relcore": ours, "equal": partial(ours, **EQUAL), **{name: theirs(p) for name, p in peers.items()}}
+    works = {"relcore": ours(DiT(config)), "equal": ours(DiT(config), **EQUAL),
+             **{name: theirs(peer(config, processor)) for name, processor in peers.items()}}  # fmt: skip
+    if compiled:
+        works |= {"compiled": ours(DiT(config).compiled()), "equal_compiled": ours(DiT(config).compiled(), **EQUAL)}
+        works |= {COMPILED: theirs(compiled_peer(config))} if peers else {}
     times = dict(zip(works, compare(*works.values(), repeats=5), strict=True))
     return summed_up("sample", times, peers)
 
 
-def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32) -> dict:
+def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32, compiled: bool = False) -> dict:
     """Training step, sampling, scorer, renderer and kernels, in one process on all its threads.
 
     Without diffusers its ratios are left out, and `left_out` says so. load: processes running, ours included.
     """
     precision, config, rng = fast_precision(), PRESETS[preset], np.random.default_rng(0)
     peers = PEERS if importlib.util.find_spec("diffusers") else {}
-    parts = [training(config, batch, precision, peers), sampling(config, pictures, precision, peers), kernels()]
+    parts = [training(config, batch, precision, peers, compiled),
+             sampling(config, pictures, precision, peers, compiled), kernels()]  # fmt: skip
     ratios, times = ({k: v for part in parts for k, v in part[i].items()} for i in (0, 1))
     info, scenes, few = Path("/proc/cpuinfo"), sample_scenes(500, rng), sample_scenes(batch, rng)
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []

@@ -293,14 +293,18 @@ def claims(
 
 
 @app.command()
-def bench(preset: Annotated[str, typer.Option(help="Size of the model.")] = "micro", as_json: Json = False) -> None:
+def bench(
+    preset: Annotated[str, typer.Option(help="Size of the model.")] = "micro",
+    compiled: Annotated[bool, typer.Option("--compile", help="Time both sides compiled, too: minutes more.")] = False,
+    as_json: Json = False,
+) -> None:
     """Measure this machine: training throughput, its share of the GEMM peak, sampling, the scorer.
 
     Example: relcore bench --json
     """
     from .bench import run_bench, table
 
-    value = run_bench(preset)
+    value = run_bench(preset, compiled=compiled)
     emit(as_json, value, table(value))
 
 

@@ -37,6 +37,10 @@ def test_a_ratio_is_the_median_over_rounds():
     times = {"relcore": [1.0, 1.0], "equal": [0.5, 0.5], "slow": [4.0, 4.0], "fast": [2.0, 2.0]}
     ratios, medians = bench.summed_up("sample", times, {"slow": "", "fast": ""})
     assert ratios == {"sample_vs_diffusers": 4, "sample_vs_diffusers_best": 2, "sample_vs_diffusers_equal": 4}
+    compiled = {"compiled": [0.5, 0.5], "equal_compiled": [0.25, 0.25], bench.COMPILED: [1.0, 1.0]}
+    more = bench.summed_up("sample", times | compiled, {"slow": "", "fast": ""})[0]
+    assert more == ratios | {"sample_vs_diffusers_compiled": 8, "sample_vs_diffusers_both_compiled": 2,
+                             "sample_vs_diffusers_equal_compiled": 8}  # fmt: skip
     assert medians["sample_slow"] == 4 and bench.summed_up("sample", times, {})[0] == {}
 
 
