@@ -164,7 +164,7 @@ def stored(folder, name):
 
 if not quick:
     for name in MODELS:
-        checkpoint, command = sha256(find(name)), "relcore notebooks --only fig4"
+        checkpoint, command = sha256(find(name)), "relcore notebooks --full --only fig4"
         network, _, encode, _ = open_model(name)
         heads = relation_heads(network, encode)
         write_table(RESULTS / "tags" / f"{name}.parquet", reading_table(name), command=command, checkpoint=checkpoint, seed=TAG_SEEDS[0])
@@ -607,7 +607,7 @@ pd.DataFrame(summary).fillna("").style.hide()
 # %% [markdown]
 # *The relation heads of every RTE model that follows relations: loose relation accuracy with all heads, and with these giving the output of a random prompt; chance; share of the pictures
 # that show the donor's relation when parts of the heads' output come from the opposite prompt; accuracy of the linear probe for "object 1" over all prompts at step 0, before and after the heads' layer. Micro
-# scale, RTE. A cell is empty where a table is not yet made (`relcore notebooks --only fig4`, without `--quick`, makes it).*
+# scale, RTE. A cell is empty where a table is not yet made (`relcore notebooks --full --only fig4` makes it).*
 
 # %% tags=["nbval-check-output"]
 for name, (_, _, heads) in found.items():

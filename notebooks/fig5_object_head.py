@@ -64,7 +64,7 @@ figures.style()
 shipped = manifest()
 # Every model with a vector a word (RTE) that follows relations; the figures show the first.
 MODELS = [name for name, entry in shipped.items() if entry["encoder"] == "rte" and entry["metrics"]["canonical"]["relation_loose"]["value"] > 0.8]
-FOLDER, COMMAND = RESULTS / "interventions", "relcore notebooks --only fig5"
+FOLDER, COMMAND = RESULTS / "interventions", "relcore notebooks --full --only fig5"
 if quick:  # those whose tables are there
     MODELS = [name for name in MODELS if (FOLDER / f"{name}-shapes.parquet").exists()]
 NAME = MODELS[0]

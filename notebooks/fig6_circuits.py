@@ -201,7 +201,7 @@ for label, arm in arms.items():
     file = RESULTS / "interventions" / f"{arm.name}-opposite.parquet"
     if not quick:
         made = opposite_table(arm, SUITE, [0, 1])
-        write_table(file, made, command="relcore notebooks --only fig6", checkpoint=sha256(find(arm.name)), seed=0)
+        write_table(file, made, command="relcore notebooks --full --only fig6", checkpoint=sha256(find(arm.name)), seed=0)
     opposites[label] = pd.read_parquet(file)
 
 
