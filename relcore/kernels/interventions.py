@@ -171,6 +171,19 @@ def most_needed(model: DiT, changes: pd.DataFrame, metric: str = "relation_loose
     return sorted(heads, key=lambda head: loss[str(head)])
 
 
+def smallest_set(ranked: list[Head], accuracy: Callable[[list[Head]], float], enough: float) -> list[Head]:
+    """A set of heads that suffices and of which none can be spared, by backward elimination.
+
+    ranked: the most needed first. accuracy: of pictures in which only the given heads do their work. The first heads
+    that together have `enough` are taken, and then left out one by one, the least needed first, while enough remains.
+    """
+    kept = next((ranked[:k] for k in range(len(ranked)) if accuracy(ranked[:k]) >= enough), list(ranked))
+    for head in reversed(kept[:]):
+        without = [other for other in kept if other != head]
+        kept = without if accuracy(without) >= enough else kept
+    return kept
+
+
 # --- masking of words, patching of heads ---------------------------------------------------------------------------
 
 

@@ -27,7 +27,10 @@ def _stacks(choices: dict[str, Sequence[str]], leaf: Callable[[dict], w.Widget])
     Stacks nest, one level a dropdown, so each dropdown's index is joined to every stack of its level.
     """
     names = list(choices)
-    menus = {name: w.Dropdown(options=list(choices[name]), description=name.replace("_", " ")) for name in names}
+    wide = w.Layout(width="max-content", max_width="100%")  # the usual 300 pixels cut a prompt off
+    menus = {
+        name: w.Dropdown(options=list(choices[name]), description=name.replace("_", " "), layout=wide) for name in names
+    }
 
     def build(chosen: dict) -> w.Widget:
         if len(chosen) == len(names):

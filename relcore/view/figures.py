@@ -105,13 +105,13 @@ def detections(pictures: np.ndarray, objects: list[list], titles: list[str], col
     figure = picture_grid(pictures, titles, columns, width=2.1)
     for axis, found in zip(figure.axes, objects, strict=False):
         token_grid(axis)
-        for name, x, y, (left, top, width, height) in found:
+        for rank, (name, x, y, (left, top, width, height)) in enumerate(sorted(found, key=lambda one: one[2])):
             axis.add_patch(plt.Rectangle((left, top), width, height, fill=False, ec="yellow", lw=1.5))
             axis.plot(x, y, "+", color="yellow", ms=7)
-            side = {"va": "bottom"} if top > 12 else {"va": "top"}
-            axis.text(
-                x, top - 1 if top > 12 else top + height + 1, name, ha="center", color="yellow", fontsize=7, **side
-            )
+            # The highest is named above its box and the others below, if there is room: names do not meet then.
+            above = top > 12 and (rank == 0 or top + height > 116)
+            at, side = (top - 1, "bottom") if above else (top + height + 1, "top")
+            axis.text(x, at, name, ha="center", va=side, color="yellow", fontsize=7)
     return figure
 
 

@@ -1,11 +1,14 @@
 """Interventions: what must change nothing changes nothing; what is taken away is gone; tables say what was run."""
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relcore.data.prompts import ROLES, parse, suite
 from relcore.data.scenes import RELATIONS
@@ -22,11 +25,13 @@ from relcore.kernels.interventions import (
     find_head,
     heads_of,
     mask_tokens,
+    most_needed,
     obeys,
     opposite,
     outcomes,
     patch,
     reference,
+    smallest_set,
     sweep,
     with_relation,
 )
@@ -271,3 +276,29 @@ def test_capture_is_closed_after_a_failing_intervention(model, encoder):
         drawn_with(broken)(model, encoder, PROMPTS, SEEDS, **STEPS)
     with capture(model, ["blocks.0.resid_pre"]):
         assert sample(model, encoder, PROMPTS, SEEDS, **STEPS).shape == (2, 64, 64, 3)
+
+
+# --- few heads ----------------------------------------------------------------------------------------------------
+
+
+@given(st.sets(st.integers(0, 3), min_size=1), st.permutations(range(4)))
+def test_the_smallest_set_is_the_needed_one_whatever_the_ranking(needed, ranking):
+    heads = [Head(0, k) for k in range(4)]
+    found = smallest_set([heads[k] for k in ranking], lambda only: float(needed <= {h.head for h in only}), 1.0)
+    assert {h.head for h in found} == needed
+
+
+def test_of_heads_that_stand_in_for_each_other_one_is_kept():
+    a, b, c = (Head(0, k) for k in range(3))
+    accuracy = lambda only: float(a in only and (b in only or c in only))  # noqa: E731
+    assert smallest_set([a, b, c], accuracy, 1.0) == [a, b]
+
+
+def test_heads_are_ranked_by_what_is_lost_without_them(tiny):
+    heads = heads_of(tiny, ["cross_attn"])
+    loss = [-0.1, 0.0, -0.7, -0.3]
+    rows = [{"intervention": str(h), "metric": "relation_loose", "change": c} for h, c in zip(heads, loss, strict=True)]
+    ranked = most_needed(tiny, pd.DataFrame(rows))
+    assert ranked == [heads[k] for k in (2, 3, 0, 1)]
+    with pytest.raises(RelcoreError, match=re.escape(str(heads[3]))):
+        most_needed(tiny, pd.DataFrame(rows[:3]))
