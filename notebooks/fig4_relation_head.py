@@ -150,6 +150,7 @@ def experiments(network, encode, heads, tokens):
     }
     if len(heads) > 1:
         main |= {f"patch {head}": iv.patch([head]) for head in heads}
+    main["patch layer"] = iv.patch([*heads, *others])
     ranges = {"none": None}
     for k in (3, 6, 9):
         ranges |= {f"steps before {k}": iv.patch(heads, steps=range(k)), f"steps from {k}": iv.patch(heads, steps=range(k, 18))}
@@ -594,7 +595,7 @@ for name, (_, _, heads) in found.items():
         for label, key in (("loose relation", "none"), ("heads resampled", "resample")):
             row[label] = f"{moved.relation_loose.mean()[key]:.3f}" if key in moved.groups else ""
         row["chance"] = f"{iv.chance(patched[patched.intervention == 'none'])[0]:.3f}"
-        keys = {"donor wins: heads": "patch", "their colour tags": "signed", "all but these": "rest", "common tags": "common", "other heads of the layer": "patch others"}
+        keys = {"donor wins: heads": "patch", "their colour tags": "signed", "all but these": "rest", "common tags": "common", "other heads of the layer": "patch others", "all heads of the layer": "patch layer"}
         row |= {label: f"{moved.donor_loose.mean()[key]:.3f}" for label, key in keys.items() if key in moved.groups}
         row["n"] = len(moved.get_group("none"))
     if read is not None:
@@ -618,13 +619,28 @@ for name, (_, _, heads) in found.items():
         print(f"{name}, {head} alone from the donor (n = {len(rows)}), prompt's / donor's: " + ", ".join(f"{ARROWS[r]} {by_relation.relation_loose[r]:.2f} / {by_relation.donor_loose[r]:.2f}" for r in RELATIONS if r in by_relation.index))
 
 # %% [markdown]
-# The second seed confirms the mechanism and divides the work. Two heads of layer 1 share it, one for up and down (maps high on object 2's side), one for left and right (high on object 1's side). Each
+# **The second seed divides the work by axis.** Two heads of layer 1 share it, one for up and down (maps high on object 2's side), one for left and right (high on object 1's side). Each
 # alone turns round its own axis and leaves the other: "above" becomes "below" with the first, and stays with the second; a diagonal, of which each turns one half, then shows neither the prompt's
 # relation nor the donor's. Together they do what L3H2 does in the first seed. Here too all of it lies along their colour tags, two of 192 dimensions, and nothing along the rest.
 #
+# **The third divides it by colour.** With L3H1 from the donor exactly half of the pictures turn round. Which half, the prompt's first colour tells:
+
+# %% tags=["nbval-check-output"]
+for name, (_, _, heads) in found.items():
+    patched = iv.obeys(stored("interventions", f"{name}-relation-head"))
+    first = patched.prompt.str.split().str[0]
+    for what in ("patch", *(f"patch {head}" for head in heads if len(heads) > 1), "patch others", "patch layer"):
+        rows = patched[patched.intervention == what].groupby(first)[["relation_loose", "donor_loose"]].mean()
+        print(f"{name}, {what} from the donor, prompt's / donor's: " + ", ".join(f"{color} first {row.relation_loose:.2f} / {row.donor_loose:.2f}" for color, row in rows.iterrows()) + f", n = {(first[patched.intervention == what] == 'red').sum()} each")
+
+# %% [markdown]
+# L3H1 decides where things go if the blue object is named first, and has no say if the red one is (.98 and .00 show the donor's relation). There L3H0 and L3H2 decide together, of which the screening finds only the one: L3H2 reaches a tenth as far as L3H1. All three heads of the layer from the donor, and every picture turns round, with either order.
+# A head that marked "the object named first" would not care for its colour. This one says "blue goes here", and another says it of red; what they write is a colour in all three seeds, and in this one even the division of labour is by colour. *A screening that asks for one head, or takes "relation" for all that a head may attend to, misses
+# a part of such a circuit.*
+#
 # The RTE models left out do not follow relations, and have no such head: the furthest reach of any is 2, a sixtieth of the least above.
 #
-# By mean cosine neither of the two would have been chosen: a head that is perfect for half of the relations and indifferent to the others scores .6, and the head with the largest mean cosine of that model, L4H0
+# By mean cosine neither head of the second seed would have been chosen: a head that is perfect for half of the relations and indifferent to the others scores .6, and the head with the largest mean cosine of that model, L4H0
 # (.63), reaches 75 where they reach 179 and 120. A screening that takes the mean over relations misses heads that specialise.
 #
 # ## Try it
@@ -655,20 +671,20 @@ controls.live(
 # %% [markdown]
 # ## Beside the paper
 #
-# **What agrees.** One head, or two, turn the relation words into a region, from the first step on, when there is nothing but noise. Its keys hold what the words mean, learnt from pictures. What it writes
-# tags the places before the objects are there, can be read right after its layer and not before, and foretells them in .97 of the pairs. And the causal part, for which the paper's own numbers are not public: taking the head away brings the
-# relation to chance, as far as n = 192 can tell; its output from another prompt makes the picture obey that prompt.
+# **What agrees.** One head, two or three turn the relation words into a region, from the first step on, when there is nothing but noise. Its keys hold what the words mean, learnt from pictures. What it writes
+# tags the places before the objects are there, can be read right after its layer and not before, and foretells them in .97 of the pairs. And the causal part, for which the paper's own numbers are not public: taking the heads away brings the
+# relation to chance in two seeds, as far as n = 192 can tell (in the third to .46, as the screening misses one of three); their output from another prompt makes the picture obey that prompt.
 #
 # **What differs.**
 #
-# - *The sign*: the head of the first seed marks the side of object 2, and keeps silent there; it speaks everywhere else. In the second seed each head has a sign of its own.
+# - *The sign*: the head of the first seed marks the side of object 2, and keeps silent there; it speaks everywhere else. In the second seed each head has a sign of its own, in the third the stronger one has the paper's.
 # - *The tag is a colour.* The paper speaks of "becoming object 1" and "becoming object 2". Here the direction that matters is the axis from red to blue, and a tag common to both colour orders, though
 #   readable, is not used. Our prompts always name two colours that differ, so that a colour is a name for its object. The paper drops each colour word half of the time, where this would
 #   not do; a model trained on such captions may well write a tag of its own kind.
 # - *The map does not fade.* In the paper it goes over to object 1's place in the last third of the steps.
 #
-# **What is left out.** The paper also shows an ambiguous prompt ("above and below and to the left of and right of"), which the grammar of prompts here cannot read. And two seeds are few: both write a colour, but in other layers,
-# with other signs and another division of the work.
+# **What is left out.** The paper also shows an ambiguous prompt ("above and below and to the left of and right of"), which the grammar of prompts here cannot read. And three seeds are few: all write a colour, but in other layers,
+# with other signs, and with another division of the work each time.
 
 # %% [markdown]
 # ## The claims of this chapter
