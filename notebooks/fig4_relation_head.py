@@ -26,7 +26,7 @@
 # 2. **What it writes (OV).** The direction that separates the two objects' places, and from which layer and step on they can be told apart.
 # 3. **Whether it matters.** The head is removed, blinded to words, or swapped for that of the opposite relation: as a whole, or along one direction only.
 #
-# In short: yes, in one seed one head carries the relation, in another seed two heads share it, and a *single direction* of what a head writes is enough to turn the picture
+# In short: yes, in one seed one head carries the relation, in the others two or three share it, and a *single direction* of what a head writes is enough to turn the picture
 # round. But that direction does not say "object 1" or "object 2". It says *which colour the place will have*.
 #
 # Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, encoder **RTE**; the figures show the first seed, and the tables at the end have every
@@ -638,7 +638,7 @@ for name, (_, _, heads) in found.items():
 # A head that marked "the object named first" would not care for its colour. This one says "blue goes here", and another says it of red; what they write is a colour in all three seeds, and in this one even the division of labour is by colour. *A screening that asks for one head, or takes "relation" for all that a head may attend to, misses
 # a part of such a circuit.*
 #
-# The RTE models left out do not follow relations, and have no such head: the furthest reach of any is 2, a sixtieth of the least above.
+# The RTE models left out do not follow relations, and have no such head: the furthest reach of any is 2, a fiftieth of the least above.
 #
 # By mean cosine neither head of the second seed would have been chosen: a head that is perfect for half of the relations and indifferent to the others scores .6, and the head with the largest mean cosine of that model, L4H0
 # (.63), reaches 75 where they reach 179 and 120. A screening that takes the mean over relations misses heads that specialise.
