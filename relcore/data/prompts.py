@@ -70,9 +70,9 @@ class Prompt:
 _PHRASE_RELATION = {phrase: relation for relation, phrases in PHRASES.items() for phrase in phrases}
 _PHRASE_RELATION |= {synonym: relation for relation, synonym in RELATION_SYNONYMS.items()}
 _PHRASE_PATTERN = re.compile(
-    r"\b("
+    r"(?<!\S)("
     + "|".join(r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True))
-    + r")\b"
+    + r")(?!\S)"
 )  # fmt: skip  (longest first: "above and to the left of" is not "above")
 
 
