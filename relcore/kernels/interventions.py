@@ -30,7 +30,7 @@ from ..data.scoring import METRICS, relation_loose, wilson
 from ..errors import RelcoreError
 from ..model.diffusion import sample
 from ..model.dit import DiT
-from ..model.evaluation import batches, evaluate, plain, resumable
+from ..model.evaluation import batches, evaluate, plain, resumable, stored
 from .capture import capture
 
 METHODS = ("mean", "resample", "zero")
@@ -277,7 +277,8 @@ def sweep(model: DiT, encoder, interventions: dict[str, Intervention | None], pr
     The pictures of all have the same prompts and noise. file, settings, command, progress: as in
     `model.evaluation.resumable`; the prompts' number, the seeds and the sampling are settings, too.
     """
-    if file and file.exists() and set(pd.read_parquet(file, columns=["prompt"]).prompt) != set(prompts):
+    held = stored(file)
+    if len(held) and set(held.get("prompt", ())) != set(prompts):
         raise RelcoreError(f"'{file}' holds a sweep over other prompts: name another file")
 
     def run(intervention: Intervention | None) -> pd.DataFrame:
