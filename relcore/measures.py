@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .data.encoders import make_encoder
 from .data.prompts import PHRASES, suite
 from .data.scenes import RELATIONS
 from .data.scoring import METRICS, wilson
@@ -22,8 +21,8 @@ from .kernels.composition import relation_heads
 from .kernels.factors import FACTORS, factor_table, variance_partition, word_vectors
 from .kernels.interventions import chance, in_relation, opposite_relation, outcomes
 from .kernels.robustness import drops
-from .model.checkpoints import load_model
 from .model.evaluation import reached, training_curve
+from .model.training import open_model
 
 Value = tuple[float, float, float, int]
 
@@ -56,8 +55,8 @@ def _rows(folder: Path, name: str, model: str, where: dict | None = None, differ
 @cache
 def _opened(model: str):
     """(model, encoder) of a shipped checkpoint."""
-    network, header = load_model(model)
-    return network, make_encoder(header["recipe"]["encoder"])
+    network, _, encoder, _ = open_model(model)
+    return network, encoder
 
 
 @cache

@@ -30,12 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.encoders import make_encoder
 from ..data.prompts import PHRASES, ROLES, suite
 from ..data.scenes import COLORS, RELATIONS, SHAPES
 from ..errors import RelcoreError
-from ..model.checkpoints import load_model
 from ..model.dit import DiT
+from ..model.training import open_model
 from .factors import factor_table, relation_effects, word_vectors
 
 TOKENS = ("relation", "words", "color1", "shape1", "color2", "shape2")
@@ -254,8 +253,7 @@ def along_training(run: Path, tokens: Sequence[str] = ("relation",), **options) 
         raise RelcoreError(f"'{run}' has no snapshots: train it with --snapshots")
     tables = []
     for file in files:
-        model, header = load_model(str(file))
-        encoder = make_encoder(header["recipe"]["encoder"])
+        model, header, encoder, _ = open_model(str(file))
         screened = pd.concat([screen(model, encoder, token, **options) for token in tokens])
         tables.append(screened[screened.relation == "mean"].assign(samples=header["samples"]))
     return pd.concat(tables, ignore_index=True).drop(columns=["vector", "relation"])

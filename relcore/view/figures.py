@@ -44,12 +44,6 @@ def style() -> None:
     })  # fmt: skip
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write one picture, uint8 [y, x, rgb], in one step."""
-    with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
-
-
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure on a white ground, for use outside the book, in one step."""
     with replacing(path) as temporary:
