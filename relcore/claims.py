@@ -70,7 +70,7 @@ def grade(value: float, test: dict) -> str:
     return "not reproduced"
 
 
-def judge(claim: dict, folder: Path = RESULTS) -> dict:
+def judge(claim: dict) -> dict:
     """The claim with `checks` and `computed`, its verdict.
 
     A check: what, model, value, low, high, n, wanted (the range, in words), verdict. RelcoreError if a measure fails.
@@ -79,7 +79,7 @@ def judge(claim: dict, folder: Path = RESULTS) -> dict:
     for number, test in enumerate(claim["tests"]):
         for model in test["models"]:
             try:
-                found = MEASURES[test["measure"]](model, folder, **test.get("with", {}))
+                found = MEASURES[test["measure"]](model, RESULTS, **test.get("with", {}))
             except (RelcoreError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
                 reason = error if isinstance(error, RelcoreError) else repr(error)
                 raise RelcoreError(f"claim {claim['id']}, '{test['what']}', {model}: {reason}: restore its tables from "

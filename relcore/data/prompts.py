@@ -14,6 +14,7 @@ from ..errors import RelcoreError
 from .scenes import COLORS, RELATIONS, SHAPES, Scenes
 
 ROLES = ("color1", "shape1", "relation", "color2", "shape2", "filler", "special")
+WORD_ROLES = ROLES[:5]  # of the words that say what to draw
 
 # The paper's 22 training phrases; the first of each relation is the canonical one.
 PHRASES = {

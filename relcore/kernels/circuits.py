@@ -223,13 +223,13 @@ def write_directions(model: DiT, vectors: Tensor) -> Tensor:
     return torch.einsum("lhvk,lehk->lhve", _project(model, "W_V", vectors), w_o)
 
 
-def agreement(heads: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def agreement(heads: pd.DataFrame, draws: int = 2000) -> pd.DataFrame:
     """How alike the measures (columns) rank the heads (rows): Spearman's correlation of every two of them.
 
     Tidy: first, second, rho, low, high, n (heads). low, high: 95 % percentile bootstrap over heads, without the draws
     in which a measure is the same for all; NaN if none is left. rho is NaN where a measure does not vary.
     """
-    values, rng = heads.to_numpy(float), np.random.default_rng(seed)
+    values, rng = heads.to_numpy(float), np.random.default_rng(0)
     chosen = np.concatenate([[np.arange(len(values))], rng.integers(len(values), size=(draws, len(values)))])
     ranks = [pd.DataFrame(column[chosen].T).rank().to_numpy() for column in values.T]  # [head, draw] a measure
     ranks = [r - r.mean(0) for r in ranks]
