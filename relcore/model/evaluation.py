@@ -38,7 +38,7 @@ def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
     draw: what draws a batch, called as `diffusion.sample` and in its place.
     processes: accelerate's PartialState, to share the batches out; each process gets the whole table, as one alone.
-    sampling: process, sampler, steps, guidance, as there.
+    sampling: as in `diffusion.sample`.
     """
     rows, jobs = [], batches(prompts, seeds, batch)
     if processes:
