@@ -36,9 +36,8 @@ def synopsis(
     Example: relcore synopsis --model rte-micro --json
     """
     from .data.prompts import suite
-    from .files import sha256
     from .kernels import synopsis as kernel
-    from .model.checkpoints import find
+    from .model.checkpoints import digest
     from .model.diffusion import fast_precision
     from .model.evaluation import write_table
 
@@ -47,7 +46,7 @@ def synopsis(
     options = {"process": process, "precision": fast_precision(), "progress": f"synopsis {model}"}
     if out:
         table = kernel.reductions(*data, **options)
-        write_table(out, table, command=command_line(), checkpoint=sha256(find(model)), seed=seed)
+        write_table(out, table, command=command_line(), checkpoint=digest(model), seed=seed)
         table = table[table.reduction == "mean"].drop(columns="reduction")
     else:
         table = kernel.synopsis(*data, over_steps="mean", **options)
@@ -78,9 +77,8 @@ def screen(
     """
     import pandas as pd
 
-    from .files import sha256
     from .kernels import circuits
-    from .model.checkpoints import find
+    from .model.checkpoints import digest
     from .model.evaluation import write_table
 
     network, _, encoder, _ = open_model(model)
@@ -92,8 +90,7 @@ def screen(
         table = pd.concat([circuits.screen(network, encoder, t, **options) for t in tokens])
         heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
     if out:
-        write_table(out, heads.reset_index(drop=True), command=command_line(),
-                    checkpoint=sha256(find(model)), seed=seed)  # fmt: skip
+        write_table(out, heads.reset_index(drop=True), command=command_line(), checkpoint=digest(model), seed=seed)
     text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
     emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
 
@@ -118,9 +115,8 @@ def ablate(
     """
     from .data.prompts import suite
     from .data.scoring import METRICS, summarise
-    from .files import sha256
     from .kernels import interventions as kernel
-    from .model.checkpoints import find
+    from .model.checkpoints import digest
 
     kinds = {"cross": ["cross_attn"], "self": ["attn"], "both": ["cross_attn", "attn"]}
     if attention not in kinds or (attention == "both" and not every):
@@ -147,7 +143,7 @@ def ablate(
         runs = {" ".join(map(str, group)): kernel.ablate(group, pool) for group in groups}
         what = None if every else next(iter(runs))
     table = kernel.sweep(network, encoder, {"none": None, **runs}, suite(), range(seed, seed + number), out,
-                         {"checkpoint": sha256(find(model)), "method": None if mask else method},
+                         {"checkpoint": digest(model), "method": None if mask else method},
                          command=command_line(), progress=f"ablate {model}", **sampling)  # fmt: skip
     scores = {name: summarise(rows) for name, rows in table.groupby("intervention", sort=False)}
     changes = kernel.outcomes(table).pivot(index="intervention", columns="metric", values=["value", "change"])
@@ -182,14 +178,13 @@ def rewire(
     Example: relcore rewire --model e5-micro --word color2 --word shape2 --strength 3
     """
     from .data.prompts import suite
-    from .files import sha256
     from .kernels.arithmetic import arithmetic, obedience
-    from .model.checkpoints import find
+    from .model.checkpoints import digest
 
     network, _, encoder, process = open_model(model, compiled)
     table = arithmetic(
         network, encoder, word or ["relation", "color1", "shape1", "color2", "shape2"], strength or [1.0], suite(),
-        range(seed, seed + number), out, {"checkpoint": sha256(find(model))}, command=command_line(),
+        range(seed, seed + number), out, {"checkpoint": digest(model)}, command=command_line(),
         progress=f"rewire {model}", **sampling_of(process, steps, guidance, guided_until))  # fmt: skip
     shown = obedience(table)
     emit(as_json, {"model": model, "words": shown.to_dict("records")},
@@ -211,9 +206,8 @@ def robustness(
     Example: relcore robustness --model e5-micro --template train --template is-the
     """
     from .data.scoring import METRICS
-    from .files import sha256
     from .kernels import robustness as kernel
-    from .model.checkpoints import find
+    from .model.checkpoints import digest
 
     if unknown := set(template or ()) - set(kernel.SUITES):
         raise RelcoreError(f"unknown template '{min(unknown)}': choose from {', '.join(kernel.SUITES)}")
@@ -221,7 +215,7 @@ def robustness(
     suites = list(dict.fromkeys(["train", *template])) if template else kernel.SUITES
     table = kernel.robustness(
         network, encoder, range(seed, seed + number), suites, phrases=phrases_of(phrases),
-        file=out, settings={"checkpoint": sha256(find(model))}, command=command_line(), progress=f"robustness {model}",
+        file=out, settings={"checkpoint": digest(model)}, command=command_line(), progress=f"robustness {model}",
         **sampling_of(process, steps, guidance, guided_until))  # fmt: skip
     drops = kernel.drops(table)
     shown = drops.pivot(index="suite", columns="metric", values="value").loc[list(suites), [*METRICS, "dx", "dy"]]

@@ -32,6 +32,8 @@ def load(file: Path = LEDGER) -> list[dict]:
         claims = yaml.safe_load(file.read_text())["claims"]
     except (OSError, yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise RelcoreError(f"'{file.name}' cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(claims, list):
+        raise RelcoreError(f"'{file.name}' holds no list of claims")
     for claim in claims:
         name = claim.get("id") if isinstance(claim, dict) else claim
         if lacking := [f for f in FIELDS if not isinstance(claim, dict) or not isinstance(claim.get(f), str)]:
@@ -39,12 +41,15 @@ def load(file: Path = LEDGER) -> list[dict]:
         if claim["verdict"] not in VERDICTS:
             raise RelcoreError(f"'{file.name}': claim {name} has the verdict '{claim['verdict']}': "
                                f"choose from {', '.join(VERDICTS)}")  # fmt: skip
-        for test in claim.setdefault("tests", []):
-            if test.get("measure") not in MEASURES:
+        tests = claim.setdefault("tests", [])
+        if not (isinstance(tests, list) and all(isinstance(test, dict) for test in tests)):
+            raise RelcoreError(f"'{file.name}': claim {name}: its tests are no list of measures with their ranges")
+        for test in tests:
+            if str(test.get("measure")) not in MEASURES:
                 raise RelcoreError(f"'{file.name}': claim {name} names an unknown measure '{test.get('measure')}': "
                                    f"choose from {', '.join(MEASURES)}")  # fmt: skip
-            if not (test.get("what") and test.get("models") and _is_range(test.get("reproduced"))
-                    and _is_range(test.get("partly", [None, None]))):  # fmt: skip
+            if not (test.get("what") and test.get("models") and isinstance(test["models"], list)
+                    and _is_range(test.get("reproduced")) and _is_range(test.get("partly", [None, None]))):  # fmt: skip
                 raise RelcoreError(f"'{file.name}': claim {name}: a test needs what, models and a range [low, high] "
                                    "for reproduced (null: no limit)")  # fmt: skip
     if len({claim["id"] for claim in claims}) < len(claims):
@@ -65,7 +70,7 @@ def grade(value: float, test: dict) -> str:
     return "not reproduced"
 
 
-def judge(claim: dict, folder: Path = RESULTS) -> dict:
+def judge(claim: dict) -> dict:
     """The claim with `checks` and `computed`, its verdict.
 
     A check: what, model, value, low, high, n, wanted (the range, in words), verdict. RelcoreError if a measure fails.
@@ -74,8 +79,8 @@ def judge(claim: dict, folder: Path = RESULTS) -> dict:
     for number, test in enumerate(claim["tests"]):
         for model in test["models"]:
             try:
-                found = MEASURES[test["measure"]](model, folder, **test.get("with", {}))
-            except (RelcoreError, KeyError, TypeError, ValueError, IndexError) as error:
+                found = MEASURES[test["measure"]](model, RESULTS, **test.get("with", {}))
+            except (RelcoreError, AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
                 reason = error if isinstance(error, RelcoreError) else repr(error)
                 raise RelcoreError(f"claim {claim['id']}, '{test['what']}', {model}: {reason}: restore its tables from "
                                    f"git, or make them again with: {claim['command']}") from error  # fmt: skip

@@ -61,12 +61,12 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     preset: Annotated[str | None, typer.Option(help="nano, micro, mini, S or B; micro if not given.")] = None,
     encoder: Annotated[str | None, typer.Option(help="rte, rte-nopos, e5, minilm, or a table's path.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights, scenes and noise; 0 if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, scenes, noise; 0 if not given.")] = None,
     samples: Annotated[int | None, typer.Option(help="Pictures seen in all; --resume may change it.")] = None,
     recipe: Annotated[
         list[str] | None, typer.Option("--set", help="Any other value of the recipe: --set captions=paper")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads of this process.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of this process.")] = 0,
     snapshots: Annotated[bool, typer.Option("--snapshots", help="Keep the weights of every evaluation.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
     compiled: Compiled = False,
@@ -108,8 +108,9 @@ def sample(
     """
     from .data.prompts import PHRASES, parse, suite
     from .data.scoring import describe, detect, score
+    from .files import write_png
     from .model.diffusion import sample as draw
-    from .view.figures import picture_grid, write_figure, write_png
+    from .view.figures import picture_grid, write_figure
 
     parsed = [parse(p) for p in prompts]
     network, _, encoder, process = open_model(model)
@@ -162,8 +163,7 @@ def evaluate(
 
     from .data.prompts import suite
     from .data.scenes import GENERATORS
-    from .files import sha256
-    from .model.checkpoints import find
+    from .model.checkpoints import digest
     from .model.evaluation import evaluate as run
     from .model.evaluation import report, write_table
 
@@ -179,8 +179,7 @@ def evaluate(
         return
     summary = report(rows, generator, network.config.image_size)
     if out:
-        write_table(out, rows, command=command_line(),
-                    checkpoint=sha256(find(model)), seed=seed)  # fmt: skip
+        write_table(out, rows, command=command_line(), checkpoint=digest(model), seed=seed)
     value = {"model": model, "template": template, "phrases": phrases, "generator": generator, **summary}
     emit(as_json, value, metrics_table(summary["metrics"]))
 

@@ -7,6 +7,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -42,6 +44,12 @@ def replacing(path: Path):
 def write_json(path: Path, value) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """One picture, uint8 [y, x, rgb]."""
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:

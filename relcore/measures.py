@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .data.encoders import make_encoder
 from .data.prompts import PHRASES, suite
 from .data.scenes import RELATIONS
-from .data.scoring import METRICS, wilson
+from .data.scoring import METRICS, proportion
 from .errors import RelcoreError
 from .kernels import circuits, geometry
 from .kernels.composition import relation_heads
 from .kernels.factors import FACTORS, factor_table, variance_partition, word_vectors
 from .kernels.interventions import chance, in_relation, opposite_relation, outcomes
 from .kernels.robustness import drops
-from .model.checkpoints import load_model
 from .model.evaluation import reached, training_curve
+from .model.training import open_model
 
 Value = tuple[float, float, float, int]
 
@@ -56,8 +55,8 @@ def _rows(folder: Path, name: str, model: str, where: dict | None = None, differ
 @cache
 def _opened(model: str):
     """(model, encoder) of a shipped checkpoint."""
-    network, header = load_model(model)
-    return network, make_encoder(header["recipe"]["encoder"])
+    network, _, encoder, _ = open_model(model)
+    return network, encoder
 
 
 @cache
@@ -74,8 +73,8 @@ def share(model: str, folder: Path, *, table: str, column: str, where: dict | No
     rows = _rows(folder, table, model, where)
     rows = rows[rows[given].astype(bool)] if given else rows
     by_chance = chance(rows)[0] if less_chance else 0.0
-    ends = wilson(float(rows[column].sum()), len(rows))
-    return rows[column].mean() - by_chance, ends[0] - by_chance, ends[1] - by_chance, len(rows)
+    value, low, high, n = proportion(rows[column])
+    return value - by_chance, low - by_chance, high - by_chance, n
 
 
 def ratio(model: str, folder: Path, *, table: str, column: str, to: str) -> Value:
@@ -98,8 +97,7 @@ def shows(model: str, folder: Path, *, table: str, where: dict | None = None, di
     """Share of the pictures in the relation put in: of the column `target`, or the opposite of the prompt's; Wilson."""
     rows = _rows(folder, table, model, where, differ)
     put_in = rows.target if "target" in rows else rows.prompt.map({p: opposite_relation(p) for p in set(rows.prompt)})
-    hits = sum(in_relation(rows, map(RELATIONS.index, put_in), strict))
-    return hits / len(rows), *wilson(hits, len(rows)), len(rows)
+    return proportion(in_relation(rows, map(RELATIONS.index, put_in), strict))
 
 
 def reworded(model: str, folder: Path, *, suites: list[str], metrics: list[str]) -> Value:
@@ -108,10 +106,11 @@ def reworded(model: str, folder: Path, *, suites: list[str], metrics: list[str])
     if missing := set(suites) - set(found.suite):
         raise RelcoreError(f"the table 'robustness/{model}.parquet' does not have {', '.join(sorted(missing))} yet")
     found = found[found.suite.isin(suites) & found.metric.isin(metrics)]
-    kind = "change_" if metrics[0] in METRICS else ""
-    row = found.loc[found[kind.rstrip("_") or "value"].abs().idxmax()]
-    value, low, high = row[kind.rstrip("_") or "value"], row[f"{kind}low"], row[f"{kind}high"]
-    if not kind:
+    moved = metrics[0] not in METRICS
+    names = ("value", "low", "high") if moved else ("change", "change_low", "change_high")
+    row = found.loc[found[names[0]].abs().idxmax()]
+    value, low, high = (row[name] for name in names)
+    if moved:
         value, low, high = abs(value), *sorted((low, high) if value > 0 else (-low, -high))
     return value, low, high, row.n
 

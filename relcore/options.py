@@ -10,7 +10,7 @@ import typer
 from .errors import RelcoreError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-Seed = Annotated[int, typer.Option(help="First seed; picture k is drawn from its own seed.")]
+Seed = Annotated[int, typer.Option(min=0, help="First seed; picture k is drawn from its own seed.")]
 Model = Annotated[str, typer.Option(help="Name of a shipped model, a .safetensors file or a run's folder.")]
 Steps = Annotated[int, typer.Option(help="Sampling steps.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
@@ -23,7 +23,8 @@ Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network f
 
 
 def emit(as_json: bool, value: dict, text: str) -> None:
-    typer.echo(json.dumps(value) if as_json else text)
+    """One JSON object, in which what is not a number is null, or the text."""
+    typer.echo(json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None)) if as_json else text)
 
 
 def command_line() -> str:
@@ -32,15 +33,10 @@ def command_line() -> str:
 
 
 def open_model(name: str, compiled: bool = False):
-    """(model, header, encoder, noise process) of a checkpoint."""
-    from .data.encoders import make_encoder
-    from .model.checkpoints import load_model
-    from .model.training import recipe_of
+    """`training.open_model`, imported when it is needed: `relcore --help` does without torch."""
+    from .model.training import open_model
 
-    model, header = load_model(name)
-    recipe = recipe_of(header)
-    model = model.compiled() if compiled else model
-    return model, header, make_encoder(recipe.encoder), recipe.make_process()
+    return open_model(name, compiled)
 
 
 def sampling_of(process, steps: int, guidance: float, guided_until: float) -> dict:

@@ -1,6 +1,6 @@
 """Text encoders: prompts -> embeddings, mask and the role of every token.
 
-All encoders offer `encode(prompts) -> Text`, `dim` (width of an embedding), `max_length` and `contextual`:
+All encoders offer `encode(prompts) -> Text`, `dim` (width of an embedding) and `contextual`:
 whether a word's vector depends on the words around it. If not, `word(word)` is the vector of one.
 Random token embeddings (RTE) are the paper's control for a pretrained encoder: one fixed random
 vector a word, so that nothing about the relation can leak from one word into another.
@@ -8,6 +8,7 @@ vector a word, so that nothing about the relation can leak from one word into an
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ class Text:
         return Text(self.embeddings[rows], self.mask[rows], self.roles[rows])
 
     def to(self, device) -> "Text":
+        """On a device. Roles stay: no network reads them, and the analyses do on the CPU."""
         return Text(self.embeddings.to(device), self.mask.to(device), self.roles)
 
 
@@ -50,7 +52,6 @@ class RandomTokenEncoder:
     The empty prompt, the unconditional input of guidance, is the end token alone.
     """
 
-    max_length = MAX_LENGTH
     contextual = False
 
     def __init__(self, dim: int = 384, seed: int = 0, positions: bool = True):
@@ -109,7 +110,6 @@ class TableEncoder:
     A prompt that the table lacks is encoded by the encoder itself, if that is installed.
     """
 
-    max_length = MAX_LENGTH
     contextual = True
     size = 1.5**0.5  # root mean square of RTE: words N(0, 1), positions 1/2
 
@@ -168,7 +168,7 @@ def write_table(path: Path, encoder, training: list[str], others: list[str], pro
     return header
 
 
-ENCODERS = {"rte": RandomTokenEncoder, "rte-nopos": lambda **kw: RandomTokenEncoder(positions=False, **kw)}
+ENCODERS = {"rte": RandomTokenEncoder, "rte-nopos": partial(RandomTokenEncoder, positions=False)}
 
 
 def make_encoder(name: str):

@@ -14,6 +14,7 @@ from ..errors import RelcoreError
 from .scenes import COLORS, RELATIONS, SHAPES, Scenes
 
 ROLES = ("color1", "shape1", "relation", "color2", "shape2", "filler", "special")
+WORD_ROLES = ROLES[:5]  # of the words that say what to draw
 
 # The paper's 22 training phrases; the first of each relation is the canonical one.
 PHRASES = {
@@ -70,9 +71,9 @@ class Prompt:
 _PHRASE_RELATION = {phrase: relation for relation, phrases in PHRASES.items() for phrase in phrases}
 _PHRASE_RELATION |= {synonym: relation for relation, synonym in RELATION_SYNONYMS.items()}
 _PHRASE_PATTERN = re.compile(
-    r"\b("
+    r"(?<!\S)("
     + "|".join(r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True))
-    + r")\b"
+    + r")(?!\S)"
 )  # fmt: skip  (longest first: "above and to the left of" is not "above")
 
 

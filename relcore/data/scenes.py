@@ -47,17 +47,17 @@ class Scenes:
         return len(self.relations)
 
 
-def relation_of(dx: np.ndarray, dy: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+def relation_of(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """Index of the relation of object A to object B for displacements A - B, the paper's rule.
 
-    |dx| <= threshold: above or below; else |dy| <= threshold: left or right; else a diagonal.
+    |dx| <= THRESHOLD: above or below; else |dy| <= THRESHOLD: left or right; else a diagonal.
     """
     dx, dy = np.asarray(dx), np.asarray(dy)
     vertical = np.where(dy < 0, 0, 1)
     horizontal = np.where(dx < 0, 2, 3)
     diagonal = 4 + 2 * (dy >= 0) + (dx >= 0)
-    return np.where(abs(dx) <= threshold, vertical,
-                    np.where(abs(dy) <= threshold, horizontal, diagonal))  # fmt: skip
+    return np.where(abs(dx) <= THRESHOLD, vertical,
+                    np.where(abs(dy) <= THRESHOLD, horizontal, diagonal))  # fmt: skip
 
 
 # Centres of the separated generator: every 8 units. No scene is then within 3 units of the 5-unit rule,

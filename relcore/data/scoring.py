@@ -5,6 +5,7 @@ of its polygon. Every picture is brought to the canvas of 128 x 128 first, so th
 verdict whatever its size, and all lengths below are canvas units.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import cv2
@@ -41,7 +42,10 @@ class Detection:
 
 
 def detect(image: np.ndarray) -> list[Detection]:
-    """Objects in a picture, uint8 [y, x, rgb], square and a divisor or multiple of 128 px wide."""
+    """Objects in a square picture, uint8 [y, x, rgb]; RelcoreError for any other array.
+
+    Meant for a divisor or a multiple of 128 px: of other widths every unit takes the nearest pixel, and edges move.
+    """
     if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3 or image.dtype != np.uint8:
         raise RelcoreError(f"cannot score an array of shape {image.shape}, {image.dtype}: "
                            "give a square uint8 picture [y, x, rgb]")  # fmt: skip
@@ -130,15 +134,15 @@ def score(objects: list[Detection], prompt: Prompt) -> dict[str, float]:
     return row
 
 
-def relation_loose(dx: float, dy: float, relation: int, threshold: float = THRESHOLD) -> bool:
-    """Whether each direction word in the relation's name holds by more than the threshold."""
+def relation_loose(dx: float, dy: float, relation: int) -> bool:
+    """Whether each direction word in the relation's name holds by more than the THRESHOLD."""
     name = RELATIONS[relation]
     tests = {"above": -dy, "upper": -dy, "below": dy, "lower": dy, "left": -dx, "right": dx}
-    return all(amount > threshold for word, amount in tests.items() if word in name)
+    return all(amount > THRESHOLD for word, amount in tests.items() if word in name)
 
 
 def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (Wilson 1927)."""
+    """Wilson's interval of a proportion, 95 % at z = 1.96 (Wilson 1927); NaN of none."""
     if n == 0:
         return np.nan, np.nan
     p = successes / n
@@ -147,12 +151,17 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
     return min(p, float((centre - spread) / (1 + z * z / n))), max(p, float((centre + spread) / (1 + z * z / n)))
 
 
+def proportion(hits: Iterable[bool], z: float = 1.96) -> tuple[float, float, float, int]:
+    """Share of the hits, its `wilson` interval, and of how many: (value, low, high, n)."""
+    hits = np.asarray(hits, float)
+    successes, n = float(hits.sum()), len(hits)
+    return (successes / n if n else np.nan, *wilson(successes, n, z), n)
+
+
 def summarise(rows: pd.DataFrame, ceiling: dict[str, float] | None = None) -> dict[str, dict]:
     """The metrics object: {metric: {value, low, high, ceiling, n}} of a table of `score` rows."""
     out = {}
     for metric in METRICS:
-        hits, n = float(rows[metric].sum()), len(rows)
-        low, high = wilson(hits, n)
-        out[metric] = {"value": hits / n if n else np.nan, "low": low, "high": high,
-                       "ceiling": (ceiling or {}).get(metric, 1.0), "n": n}  # fmt: skip
+        value, low, high, n = proportion(rows[metric])
+        out[metric] = {"value": value, "low": low, "high": high, "ceiling": (ceiling or {}).get(metric, 1.0), "n": n}
     return out

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..data.prompts import ROLES
+from ..data.prompts import ROLES, WORD_ROLES
 from ..data.scenes import RELATIONS
-from ..data.scoring import wilson
+from ..data.scoring import proportion
 from ..errors import RelcoreError
 from ..model.dit import DiT
 from ..model.evaluation import evaluate, plain, resumable
@@ -30,7 +30,7 @@ def arithmetic(model: DiT, encoder, words: list[str], strengths: list[float], pr
     file, settings, command, progress: as in `resumable`.
     """
     if unknown := sorted({role for group in words for role in group.split()} - set(ROLES)):
-        raise RelcoreError(f"unknown word '{unknown[0]}': choose from {', '.join(ROLES[:5])}")
+        raise RelcoreError(f"unknown word '{unknown[0]}': choose from {', '.join(WORD_ROLES)}")
 
     def run(group: str, strength: float, target: str) -> pd.DataFrame:
         told = Rewired(encoder, group.split(), lambda _: target, strength)
@@ -46,15 +46,13 @@ def arithmetic(model: DiT, encoder, words: list[str], strengths: list[float], pr
     return resumable(runs, file, settings, command=command, progress=progress)
 
 
-def obedience(table: pd.DataFrame, by: tuple[str, ...] = ("words", "strength")) -> pd.DataFrame:
+def obedience(table: pd.DataFrame) -> pd.DataFrame:
     """Whose relation the pictures show, the prompt's (`own`) or the target's (`target`), where the two differ.
 
-    table: of `arithmetic`. Tidy: the columns of `by`, shows, share, low, high (Wilson), n; loose relation.
+    table: of `arithmetic`. Tidy: words, strength, shows, share, low, high (Wilson), n; loose relation.
     """
     rows = []
-    for key, mine in table[table.relation != table.target].groupby(list(by), sort=False):
+    for key, mine in table[table.relation != table.target].groupby(["words", "strength"], sort=False):
         for shows, column in (("own", "relation_loose"), ("target", "donor_loose")):
-            low, high = wilson(mine[column].sum(), len(mine))
-            rows.append({**dict(zip(by, key, strict=True)), "shows": shows, "share": mine[column].mean(),
-                         "low": low, "high": high, "n": len(mine)})  # fmt: skip
-    return pd.DataFrame(rows)
+            rows.append((*key, shows, *proportion(mine[column])))
+    return pd.DataFrame(rows, columns=["words", "strength", "shows", "share", "low", "high", "n"])

@@ -63,7 +63,8 @@ def capture(model: DiT, names: Iterable[str] = (), edits: dict[str, Callable[[Te
 
     names: activation names; `*` matches any part (`blocks.*.cross_attn.pattern`).
     edits: {name: edit(value, step) -> value}, applied before recording; names may hold `*` too.
-    step counts the network's forward passes since the capture was opened: the sampling step.
+    step counts the network's forward passes since the capture was opened: the sampling step;
+    with Heun's sampler two a step.
     With nothing to record or edit the network runs its usual path. Raises RelcoreError for a name
     that matches nothing. The tap is removed on the way out, also after an exception.
     """

@@ -30,12 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.encoders import make_encoder
 from ..data.prompts import PHRASES, ROLES, suite
 from ..data.scenes import COLORS, RELATIONS, SHAPES
 from ..errors import RelcoreError
-from ..model.checkpoints import load_model
 from ..model.dit import DiT
+from ..model.training import open_model
 from .factors import factor_table, relation_effects, word_vectors
 
 TOKENS = ("relation", "words", "color1", "shape1", "color2", "shape2")
@@ -224,13 +223,13 @@ def write_directions(model: DiT, vectors: Tensor) -> Tensor:
     return torch.einsum("lhvk,lehk->lhve", _project(model, "W_V", vectors), w_o)
 
 
-def agreement(heads: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def agreement(heads: pd.DataFrame, draws: int = 2000) -> pd.DataFrame:
     """How alike the measures (columns) rank the heads (rows): Spearman's correlation of every two of them.
 
     Tidy: first, second, rho, low, high, n (heads). low, high: 95 % percentile bootstrap over heads, without the draws
     in which a measure is the same for all; NaN if none is left. rho is NaN where a measure does not vary.
     """
-    values, rng = heads.to_numpy(float), np.random.default_rng(seed)
+    values, rng = heads.to_numpy(float), np.random.default_rng(0)
     chosen = np.concatenate([[np.arange(len(values))], rng.integers(len(values), size=(draws, len(values)))])
     ranks = [pd.DataFrame(column[chosen].T).rank().to_numpy() for column in values.T]  # [head, draw] a measure
     ranks = [r - r.mean(0) for r in ranks]
@@ -254,8 +253,7 @@ def along_training(run: Path, tokens: Sequence[str] = ("relation",), **options) 
         raise RelcoreError(f"'{run}' has no snapshots: train it with --snapshots")
     tables = []
     for file in files:
-        model, header = load_model(str(file))
-        encoder = make_encoder(header["recipe"]["encoder"])
+        model, header, encoder, _ = open_model(str(file))
         screened = pd.concat([screen(model, encoder, token, **options) for token in tokens])
         tables.append(screened[screened.relation == "mean"].assign(samples=header["samples"]))
     return pd.concat(tables, ignore_index=True).drop(columns=["vector", "relation"])

@@ -12,7 +12,7 @@ Sources: Q-composition, Elhage et al. 2021; path patching, Goldowsky-Dill et al.
 result put through the final layer alone (direct logit attribution, with pixels for logits).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.prompts import parse
+from ..data.prompts import WORD_ROLES, parse
 from ..errors import RelcoreError
 from ..model.dit import D_HEAD, DiT, time_features, unpatchify
 from .capture import capture
@@ -32,7 +32,7 @@ from .interventions import Batch, Head, by_layer, opposite
 from .synopsis import image_roles
 from .tags import COVERED, OBJECTS
 
-WORDS = ("color1", "shape1", "relation", "color2", "shape2")
+WORDS = WORD_ROLES  # the chapters' name for them
 SELECTIVE = 0.1  # the least selectivity of an object head
 NEEDED = 0.1  # and the least loss of shape accuracy without it
 CAUSES = ("relation head", "relation head, direct path", "colour in the picture", "both")
@@ -85,10 +85,10 @@ def object_heads(synopsis: pd.DataFrame, after: int, changes: pd.DataFrame | Non
 
 
 @torch.no_grad()
-def role_vectors(model: DiT, encoder, prompts: list[str], roles: Sequence[str] = WORDS) -> Tensor:
-    """What keys and values are made of, by role: [prompt, role, d], after the caption MLP, mean of a role's tokens."""
+def role_vectors(model: DiT, encoder, prompts: list[str]) -> Tensor:
+    """What keys and values are made of, by role: [prompt, role of WORDS, d], after the caption MLP, mean of tokens."""
     text = encoder.encode(prompts)
-    return torch.stack([word_vectors(text, role, model.caption_mlp) for role in roles], 1)
+    return torch.stack([word_vectors(text, role, model.caption_mlp) for role in WORDS], 1)
 
 
 @torch.no_grad()
@@ -104,9 +104,9 @@ def written_scores(model: DiT, written: Tensor, vectors: Tensor) -> Tensor:
     return scores.unflatten(-1, vectors.shape[:-1])
 
 
-def random_directions(size: float, d: int, draws: int = 200, seed: int = 0) -> Tensor:
+def random_directions(size: float, d: int, draws: int = 200) -> Tensor:
     """Vectors [draw, d] of one size in random directions."""
-    return size * F.normalize(torch.randn(draws, d, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return size * F.normalize(torch.randn(draws, d, generator=torch.Generator().manual_seed(0)), dim=1)
 
 
 @torch.no_grad()

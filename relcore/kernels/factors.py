@@ -20,7 +20,7 @@ from torch import Tensor
 from ..data.encoders import Text
 from ..data.prompts import CANONICAL, PHRASES, ROLES, parse, suite
 from ..data.scenes import RELATIONS
-from ..data.scoring import wilson
+from ..data.scoring import proportion
 from ..errors import RelcoreError
 
 
@@ -78,7 +78,6 @@ class Rewired:
 
     def __init__(self, encoder, roles: list[str], other: Callable[[str], str | None], strength: float = 1.0):
         self.encoder, self.other, self.strength = encoder, other, strength
-        self.name, self.dim, self.contextual = encoder.name, encoder.dim, encoder.contextual
         self.effects = {role: relation_effects(encoder, role) for role in roles}
 
     def encode(self, prompts: list[str]) -> Text:
@@ -141,13 +140,13 @@ def _share(basis: np.ndarray, centred: np.ndarray) -> float:
     return float(np.square(basis.T @ centred).sum() / np.square(centred).sum())
 
 
-def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int = 200, seed: int = 0) -> pd.DataFrame:
+def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int = 200) -> pd.DataFrame:
     """How much of the vectors' variance each factor explains: one row a factor, and one for all of them.
 
     marginal: R^2 of the factor alone; partial: R^2 of all factors less that of the others (paper, T5 analysis);
     p: share of random relabellings of this factor whose partial R^2 is as large, at least 1 / (permutations + 1).
     """
-    rng, centred = np.random.default_rng(seed), _centred(vectors)
+    rng, centred = np.random.default_rng(0), _centred(vectors)
     total, rows = _share(_basis(factors), centred), []
     for name in factors:
         mine, others = factors[[name]], _basis(factors.drop(columns=name))
@@ -162,8 +161,8 @@ def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int
     return pd.DataFrame([*rows, {"factor": "all", "marginal": total, "partial": total, "p": np.nan}])
 
 
-def probe_new_shape(vectors: Tensor, factors: pd.DataFrame, shape: str) -> tuple[float, int]:
-    """Share of relations that a linear probe reads right at a shape it was not trained on, and of how many.
+def probe_new_shape(vectors: Tensor, factors: pd.DataFrame, shape: str) -> tuple[float, float, float, int]:
+    """The `proportion` of relations that a linear probe reads right at a shape it was not trained on.
 
     shape: the column with the shape of the word's object. Logistic regression on standardised vectors; chance is one in
     eight, and knowing the phrase's length alone gives three or four in eight.
@@ -172,12 +171,12 @@ def probe_new_shape(vectors: Tensor, factors: pd.DataFrame, shape: str) -> tuple
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, y, hits = vectors.double().numpy(), factors.relation.astype(str).to_numpy(), 0
+    x, y, hits = vectors.double().numpy(), factors.relation.astype(str).to_numpy(), []
     for held_out in factors[shape].cat.categories:
         test = (factors[shape] == held_out).to_numpy()
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x[~test], y[~test])
-        hits += int((probe.predict(x[test]) == y[test]).sum())
-    return hits / len(x), len(x)
+        hits += [*(probe.predict(x[test]) == y[test])]
+    return proportion(hits)
 
 
 def fusion(encoder, mlp=None) -> pd.DataFrame:
@@ -207,8 +206,7 @@ def fusion(encoder, mlp=None) -> pd.DataFrame:
         beyond = explained(vectors, factors[["pair", "relation"]]) - explained(vectors, factors[["pair"]])
         rows.append({"token": token, "measure": "relation at equal length", "value": beyond, "n": len(factors)})
         if own:
-            share, n = probe_new_shape(vectors, factors, f"shape{token[-1]}")
-            low, high = wilson(share * n, n)
-            rows.append({"token": token, "measure": "relation, new shape", "value": share,
-                         "low": low, "high": high, "n": n})  # fmt: skip
+            found = probe_new_shape(vectors, factors, f"shape{token[-1]}")
+            rows.append({"token": token, "measure": "relation, new shape",
+                         **dict(zip(("value", "low", "high", "n"), found, strict=True))})  # fmt: skip
     return pd.DataFrame(rows, columns=["token", "measure", "value", "low", "high", "p", "n"])

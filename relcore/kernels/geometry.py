@@ -1,6 +1,6 @@
 """The QK of one cross-attention head: maps while a picture is drawn, queries of places, keys of words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from .interventions import Batch, Head
 # Words of the training phrases that name one direction, and words of the same meaning that no phrase has.
 SYNONYMS = {"above": ("above", "up", "upper", "higher", "over"), "below": ("below", "down", "lower", "under"),
             "left": ("left", "leftward"), "right": ("right", "rightward")}  # fmt: skip
+PLACE = 4  # in the text, at which words are compared: that of the second word of a phrase
 UNSEEN = ("over", "under", "leftward", "rightward")
 
 
@@ -87,24 +88,24 @@ def query_components(model: DiT, head: Head) -> tuple[Tensor, Tensor, float]:
 
 
 @torch.no_grad()
-def word_cosines(model: DiT, encoder, head: Head, words: Sequence[str] | None = None, place: int = 4) -> dict:
+def word_cosines(model: DiT, encoder, head: Head, words: Sequence[str] | None = None) -> dict:
     """Cosines between words {stage: table word by word}: as encoded, after the caption MLP, as the head's keys.
 
-    All are read at one place in the text. Needs an encoder with a vector a word; else RelcoreError.
+    All are read at one PLACE in the text. Needs an encoder with a vector a word; else RelcoreError.
     """
     if encoder.contextual:
         raise RelcoreError(f"the encoder '{encoder.name}' has no vector for a single word")
     words = list(words or [word for group in SYNONYMS.values() for word in group])
-    raw = torch.stack([encoder.word(word) for word in words]) + encoder.positions[place]
+    raw = torch.stack([encoder.word(word) for word in words]) + encoder.positions[PLACE]
     read = model.caption_mlp(raw.to(model.positions))
     stages = {"encoded": raw, "after the caption MLP": read, "keys": keys(model, read)[head.layer, head.head]}
     cosine = {stage: F.cosine_similarity(v[:, None], v[None], dim=-1).cpu().numpy() for stage, v in stages.items()}
     return {stage: pd.DataFrame(matrix, words, words) for stage, matrix in cosine.items()}
 
 
-def merged(table: pd.DataFrame, groups: Iterable[Sequence[str]] = tuple(SYNONYMS.values())) -> tuple[float, float]:
+def merged(table: pd.DataFrame) -> tuple[float, float]:
     """Mean cosine of two words of one meaning, and of two words of different meanings; words in the table only."""
-    group = {word: k for k, words in enumerate(groups) for word in words}
+    group = {word: k for k, words in enumerate(SYNONYMS.values()) for word in words}
     same = np.array([[group[a] == group[b] for b in table.columns] for a in table.index])
     pairs = np.triu(np.ones_like(same), 1).astype(bool)
     return float(table.to_numpy()[same & pairs].mean()), float(table.to_numpy()[~same & pairs].mean())

@@ -26,15 +26,16 @@ from tqdm import tqdm
 
 from ..data.prompts import CANONICAL, ROLES, compose, parse
 from ..data.scenes import RELATIONS, relation_of
-from ..data.scoring import METRICS, relation_loose, wilson
+from ..data.scoring import METRICS, proportion, relation_loose
 from ..errors import RelcoreError
 from ..model.diffusion import sample
 from ..model.dit import DiT
-from ..model.evaluation import batches, evaluate, plain, resumable
+from ..model.evaluation import batches, evaluate, plain, resumable, stored
 from .capture import capture
 
 METHODS = ("mean", "resample", "zero")
 REFERENCE_SEEDS = [1000]  # of the pictures that stand in for a head: a hundred evaluations away from any in use
+SHUFFLES = 500  # of the prompts' relations, for the accuracy of `chance`
 OPPOSITE = {"above": "below", "left": "right", "upper left": "lower right", "upper right": "lower left"}
 OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
 
@@ -159,12 +160,12 @@ def ablate(heads: Iterable[Head], reference: dict | None = None, seed: int = 0) 
     return edits
 
 
-def most_needed(model: DiT, changes: pd.DataFrame, metric: str = "relation_loose") -> list[Head]:
-    """All cross-attention heads, first the one whose ablation costs the most of a metric.
+def most_needed(model: DiT, changes: pd.DataFrame) -> list[Head]:
+    """All cross-attention heads, first the one whose ablation costs the most of the loose relation accuracy.
 
     changes: of `outcomes`, for single ablations named as `str(Head)`. Raises RelcoreError if a head is missing.
     """
-    loss = changes[changes.metric == metric].set_index("intervention").change
+    loss = changes[changes.metric == "relation_loose"].set_index("intervention").change
     heads = heads_of(model, ["cross_attn"])
     if missing := [str(head) for head in heads if str(head) not in loss.index]:
         raise RelcoreError(f"no ablation of {', '.join(missing)} in the table: relcore ablate --every makes it")
@@ -277,7 +278,8 @@ def sweep(model: DiT, encoder, interventions: dict[str, Intervention | None], pr
     The pictures of all have the same prompts and noise. file, settings, command, progress: as in
     `model.evaluation.resumable`; the prompts' number, the seeds and the sampling are settings, too.
     """
-    if file and file.exists() and set(pd.read_parquet(file, columns=["prompt"]).prompt) != set(prompts):
+    held = stored(file)
+    if len(held) and set(held.get("prompt", ())) != set(prompts):
         raise RelcoreError(f"'{file}' holds a sweep over other prompts: name another file")
 
     def run(intervention: Intervention | None) -> pd.DataFrame:
@@ -289,32 +291,32 @@ def sweep(model: DiT, encoder, interventions: dict[str, Intervention | None], pr
     return resumable(runs, file, settings, "intervention", command=command, progress=progress)
 
 
-def outcomes(table: pd.DataFrame, baseline: str = "none") -> pd.DataFrame:
-    """Each metric under each intervention, and its change against the same pictures without it.
+def outcomes(table: pd.DataFrame) -> pd.DataFrame:
+    """Each metric under each intervention, and its change against the same pictures without it ("none").
 
     table: of `sweep`. Tidy: intervention, metric, value, low, high (Wilson), change, change_low, change_high (normal
-    95 % interval of the mean of paired differences; the baseline's own are 0), n.
+    95 % interval of the mean of paired differences; those of "none" are 0), n. RelcoreError without "none".
     """
     paired = {name: rows.set_index(["prompt", "seed"]) for name, rows in table.groupby("intervention", sort=False)}
-    if baseline not in paired:
-        raise RelcoreError(f"the table has no intervention '{baseline}' to compare with")
+    if "none" not in paired:
+        raise RelcoreError("the table has no intervention 'none' to compare with")
     rows = []
     for name, mine in paired.items():
         for metric in METRICS:
-            hits, n = mine[metric].astype(float), len(mine)
-            change = hits - paired[baseline][metric].astype(float).loc[mine.index]
+            hits = mine[metric].astype(float)
+            value, low, high, n = proportion(hits)
+            change = hits - paired["none"][metric].astype(float).loc[mine.index]
             spread = 1.96 * change.std(ddof=1) / n**0.5 if n > 1 else np.nan
-            low, high = wilson(hits.sum(), n)
-            rows.append({"intervention": name, "metric": metric, "value": hits.mean(), "low": low, "high": high,
+            rows.append({"intervention": name, "metric": metric, "value": value, "low": low, "high": high,
                          "change": change.mean(), "change_low": change.mean() - spread,
                          "change_high": change.mean() + spread, "n": n})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def obeys(table: pd.DataFrame, donor: Callable[[str], str] = opposite) -> pd.DataFrame:
-    """Whose relation do patched pictures show? `sweep`'s table with the column `donor_loose` added:
+    """`sweep`'s table with the column `donor_loose`: whether a picture shows the relation of its donor's prompt.
 
-    the loose relation of the donor's prompt, judged by where the objects lie (False if they are not both there).
+    The loose relation, judged by where the objects lie; False if they are not both there.
     """
     relations = {prompt: parse(donor(prompt)).relation for prompt in table.prompt.unique()}
     return table.assign(donor_loose=in_relation(table, table.prompt.map(relations)))
@@ -326,13 +328,13 @@ def in_relation(table: pd.DataFrame, relations: Iterable[int], strict: bool = Fa
             for b, dx, dy, r in zip(table.binding, table.dx, table.dy, relations, strict=True)]  # fmt: skip
 
 
-def chance(rows: pd.DataFrame, draws: int = 500, seed: int = 0) -> tuple[float, float, float]:
+def chance(rows: pd.DataFrame) -> tuple[float, float, float]:
     """The loose relation accuracy of these pictures if the prompts' relations are shuffled: mean and 95 % range.
 
     Pictures without both objects stay wrong, so chance is that of a model that binds as often and places blindly.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     holds = np.array([in_relation(rows, [r] * len(rows)) for r in range(len(RELATIONS))]).T  # [picture, relation]
     mine = np.array([RELATIONS.index(r) for r in rows.relation])
-    shuffled = [holds[np.arange(len(mine)), rng.permutation(mine)].mean() for _ in range(draws)]
+    shuffled = [holds[np.arange(len(mine)), rng.permutation(mine)].mean() for _ in range(SHUFFLES)]
     return float(np.mean(shuffled)), *map(float, np.quantile(shuffled, (0.025, 0.975)))

@@ -45,17 +45,17 @@ def robustness(model: DiT, encoder, seeds: Iterable[int], suites: Iterable[str] 
     return resumable(runs, file, settings, command=command, progress=progress)
 
 
-def drops(table: pd.DataFrame, baseline: str = "train") -> pd.DataFrame:
+def drops(table: pd.DataFrame) -> pd.DataFrame:
     """Each suite's metrics and their change against the training template.
 
     table: of `robustness`. Tidy: suite, metric, value, low, high (Wilson), change, change_low, change_high, n. The
-    baseline's pictures are those of the suite's relations (only four have a synonym). Change: normal 95 % interval of
+    template's pictures are those of the suite's relations (only four have a synonym). Change: normal 95 % interval of
     the difference of two shares. Metrics "dx", "dy": mean displacement of object 1 from object 2 in canvas units, of
     the pictures with both; 0 if the prompts are obeyed, as every suite holds opposite relations alike.
     """
     rows = []
     for name, mine in table.groupby("suite", sort=False):
-        plain_ = table[(table.suite == baseline) & table.relation.isin(mine.relation.unique())]
+        plain_ = table[(table.suite == "train") & table.relation.isin(mine.relation.unique())]
         for metric in (*METRICS, "dx", "dy"):
             here, there = (t[metric].astype(float).dropna() for t in (mine, plain_))
             error = 1.96 * np.sqrt(here.var(ddof=1) / len(here) + there.var(ddof=1) / len(there))
@@ -82,7 +82,6 @@ class Restored:
 
     def __init__(self, encoder, roles: Iterable[str]):
         self.encoder, self.roles = encoder, [ROLES.index(role) for role in roles]
-        self.name, self.dim, self.contextual = encoder.name, encoder.dim, encoder.contextual
 
     def encode(self, prompts: list[str]) -> Text:
         text = self.encoder.encode(prompts)

@@ -38,6 +38,7 @@ from .synopsis import IMAGE_ROLES, image_roles
 
 OBJECTS = IMAGE_ROLES[:2]
 COVERED = 0.5  # the share of an image token that its role must cover
+DRAWS = 500  # of prompts, for the intervals of means
 PENALTY = 0.01  # the probe's C: features are as many as tokens of a third of the prompts
 
 
@@ -84,18 +85,17 @@ def collect(model: DiT, encoder, prompts: list[str], seeds: range | list[int], n
         drawn, cache = Batch(model, encoder, texts, noise, sampling).draw(wanted)
         at: list[tuple[int, int]] = []  # (picture in the batch, image token) of every token with a role
         for k, (text, seed) in enumerate(zip(texts, noise, strict=True)):
-            shares = image_roles(drawn[k].numpy(), parse(text), model.config.grid)
+            prompt = parse(text)
+            shares = image_roles(drawn[k].numpy(), prompt, model.config.grid)
             if shares is None:
                 continue
+            told = RELATIONS[prompt.relation], COLORS[prompt.colors[0]] if prompt.colors[0] >= 0 else ""
             for role, share in zip(IMAGE_ROLES, shares, strict=True):
                 places = np.flatnonzero(share >= COVERED)
                 if role == "background":
                     places = np.sort(np.random.default_rng(seed).permutation(places)[:background])
                 at += [(k, place) for place in places]
-                prompt = parse(text)
-                color = COLORS[prompt.colors[0]] if prompt.colors[0] >= 0 else ""
-                rows += [(pictures, text, seed, RELATIONS[prompt.relation], color, role, place, share[place])
-                         for place in places]  # fmt: skip
+                rows += [(pictures, text, seed, *told, role, place, share[place]) for place in places]
             pictures += 1
         picture, image = torch.tensor(at, dtype=torch.long).view(-1, 2).T
         for (name, step), value in sorted(cache.items()):
@@ -130,17 +130,17 @@ def tag(tokens: Tokens, name: str, steps: Iterable[int] | None = None,
     return F.normalize(mean, dim=0), float(mean.norm())
 
 
-def contrasts(tokens: Tokens, name: str, steps: Iterable[int] | None = None, by: str = "color1") -> dict:
-    """The tags of the prompts with either of two values of a column, as {"common", "signed"}: (unit vector, size).
+def contrasts(tokens: Tokens, name: str, steps: Iterable[int] | None = None) -> dict:
+    """The tags of the prompts with either colour of object 1, as {"common", "signed"}: (unit vector, size).
 
-    signed: half their difference, what is added for one value and taken away for the other (its sign is that of the
-    value first in the alphabet). common: their mean, less its part along the signed one, which is what an uneven
-    choice of prompts leaves there. Raises RelcoreError unless the column has two values.
+    signed: half their difference, what is added for one colour and taken away for the other (its sign is that of
+    "blue"). common: their mean, less its part along the signed one, which is what an uneven choice of prompts leaves
+    there. Raises RelcoreError unless the prompts have two.
     """
-    groups = sorted(tokens.table[by].unique())
+    groups = sorted(tokens.table.color1.unique())
     if len(groups) != 2:
-        raise RelcoreError(f"the tokens have {len(groups)} values of {by}, not two: give prompts with either")
-    one, other = (unit * size for unit, size in (tag(tokens.where(**{by: g}), name, steps) for g in groups))
+        raise RelcoreError(f"the tokens have {len(groups)} values of color1, not two: give prompts with either")
+    one, other = (unit * size for unit, size in (tag(tokens.where(color1=g), name, steps) for g in groups))
     unit, common = F.normalize(one - other, dim=0), (one + other) / 2
     common = common - (common @ unit) * unit
     return {"common": (F.normalize(common, dim=0), float(common.norm())),
@@ -190,10 +190,10 @@ def folds(table: pd.DataFrame, by: str, number: int) -> np.ndarray:
     return fold
 
 
-def over_prompts(table: pd.DataFrame, column: str, draws: int = 500, seed: int = 0) -> tuple[float, float, float]:
+def over_prompts(table: pd.DataFrame, column: str, seed: int = 0) -> tuple[float, float, float]:
     """Mean of a column over rows, and its 95 % interval when prompts are drawn again with replacement."""
     prompts = table.groupby("prompt")[column].agg(["sum", "count"]).to_numpy(float)
-    drawn = prompts[np.random.default_rng(seed).integers(len(prompts), size=(draws, len(prompts)))].sum(1)
+    drawn = prompts[np.random.default_rng(seed).integers(len(prompts), size=(DRAWS, len(prompts)))].sum(1)
     return float(table[column].mean()), *map(float, np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975)))
 
 

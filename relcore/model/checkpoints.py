@@ -51,6 +51,11 @@ def find(name: str, folder: Path = CHECKPOINTS) -> Path:
                        "or give the path of a .safetensors file or of a training run's folder")  # fmt: skip
 
 
+def digest(name: str) -> str:
+    """sha256 of the file that `find` finds: what tables say they were made with."""
+    return sha256(find(name))
+
+
 def load_model(name: str, folder: Path = CHECKPOINTS) -> tuple[DiT, dict]:
     """Load a model, in fp32 and eval mode, and its header, by shipped name or path.
 
@@ -68,7 +73,7 @@ def load_model(name: str, folder: Path = CHECKPOINTS) -> tuple[DiT, dict]:
         config = DiTConfig(**header["config"])
         with torch.device("meta"):
             expected = {name: tensor.shape for name, tensor in DiT(config).state_dict().items()}
-    except (TypeError, ValueError, ZeroDivisionError, RelcoreError) as error:
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError, RelcoreError) as error:
         raise RelcoreError(f"'{path}' has a config this version cannot build ({error})") from error
     found = {name: tensor.shape for name, tensor in weights.items()}
     if wrong := sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)):

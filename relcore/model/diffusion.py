@@ -197,6 +197,8 @@ def sample(model: DiT, encoder, prompts: list[str], seeds: list[int], *, process
         raise RelcoreError(f"unknown sampler '{sampler}': choose from {', '.join(SAMPLERS)}")
     if precision not in ("fp32", "bf16"):
         raise RelcoreError(f"unknown precision '{precision}': choose fp32 or bf16")
+    if not 1 <= steps <= 1000:
+        raise RelcoreError(f"cannot draw in {steps} steps: take 1 to 1000")
     process, device = process or RectifiedFlow(), model.positions.device
     half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     times = process.sampling_times(steps).to(device)

@@ -38,7 +38,7 @@ def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
     draw: what draws a batch, called as `diffusion.sample` and in its place.
     processes: accelerate's PartialState, to share the batches out; each process gets the whole table, as one alone.
-    sampling: process, sampler, steps, guidance, as there.
+    sampling: as in `diffusion.sample`.
     """
     rows, jobs = [], batches(prompts, seeds, batch)
     if processes:
@@ -140,15 +140,23 @@ def plain(sampling: dict) -> dict:
     return {key: value for key, value in sampling.items() if isinstance(value, (str, int, float))}
 
 
+def stored(file: Path | None) -> pd.DataFrame:
+    """The table that a file holds already; an empty one if there is no file. RelcoreError if it holds no table."""
+    try:
+        return pd.read_parquet(file) if file and file.exists() else pd.DataFrame()
+    except (OSError, ValueError) as error:
+        raise RelcoreError(f"'{file}' is no table to go on with ({error}): name another file") from error
+
+
 def resumable(runs: dict[str, Callable[[], pd.DataFrame]], file: Path | None, settings: dict, column: str = "run", *,
               command: str = "", progress: str | None = None) -> pd.DataFrame:  # fmt: skip
     """The tables of all runs in one, told apart by `column`.
 
     file: written after each run; those it holds already are not run again. settings: what must be equal to go on
     with it, such as the checkpoint's sha256; kept in `attrs` with the command that made the table, and the commit.
-    Raises RelcoreError if the file holds runs with other settings.
+    Raises RelcoreError if the file holds runs with other settings, or no table.
     """
-    done = pd.read_parquet(file) if file and file.exists() else pd.DataFrame()
+    done = stored(file)
     held = done.attrs.get("settings", {}) if len(done) else settings
     if differ := sorted(key for key in settings if held.get(key) != settings[key]):
         raise RelcoreError(f"'{file}' was made with another {', '.join(differ)}: name another file")

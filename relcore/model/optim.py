@@ -5,15 +5,17 @@ from torch import Tensor, nn
 
 from .dit import DiT
 
+ITERATIONS = 4  # of Newton-Schulz
 
-def orthogonalise(stack: Tensor, steps: int = 4) -> Tensor:
+
+def orthogonalise(stack: Tensor) -> Tensor:
     """Newton-Schulz iteration (Jordan et al. 2024): the nearest semi-orthogonal matrices, roughly.
 
     stack: [matrix, row, column] with row <= column, as is the result.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = stack / (stack.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    for _ in range(ITERATIONS):
         gram = x @ x.mT  # [matrix, row, row]
         poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b G + c G^2
         x = torch.baddbmm(x, poly, x, beta=a)  # a X + (b G + c G^2) X

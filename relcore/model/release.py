@@ -19,10 +19,8 @@ from .training import TrainConfig, recipe_from
 SUITES = {"canonical": (CANONICAL, 10), "phrases": (PHRASES, 4)}  # phrases, seeds a prompt
 
 
-def release(
-    run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RESULTS, seeds: int | None = None,
-    note: str = "",
-) -> dict:  # fmt: skip
+def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RESULTS, seeds: int | None = None,
+            note: str = "") -> dict:  # fmt: skip
     """Round a run's EMA weights to bf16, evaluate them as they will be loaded, and ship them.
 
     Writes `folder/name.safetensors` and its line in the manifest, the picture-by-picture tables
@@ -37,30 +35,16 @@ def release(
     model.load_state_dict(weights)
     encoder, process, precision = make_encoder(recipe.encoder), recipe.make_process(), fast_precision()
     tables = {
-        key: evaluate(
-            model,
-            encoder,
-            suite(phrases),
-            range(seeds or n),
-            process=process,
-            precision=precision,
-            progress=f"{name} {key}",
-        )  # fmt: skip
+        key: evaluate(model, encoder, suite(phrases), range(seeds or n), process=process, precision=precision,
+                      progress=f"{name} {key}")
         for key, (phrases, n) in SUITES.items()
-    }
+    }  # fmt: skip
     metrics = {key: report(table, size=model.config.image_size)["metrics"] for key, table in tables.items()}
-    provenance = {
-        "commit": commit(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "evaluated_in": precision,
-        "samples": header["samples"],
-        "note": note,
-    }
+    provenance = {"commit": commit(), "torch": torch.__version__, "machine": platform.machine(),
+                  "evaluated_in": precision, "samples": header["samples"], "note": note}  # fmt: skip
     path = folder / f"{name}.safetensors"
-    checkpoints.save_model(
-        path, weights, model.config, {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics}
-    )
+    checkpoints.save_model(path, weights, model.config,
+                           {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics})  # fmt: skip
     entry = {"preset": recipe.preset, "encoder": recipe.encoder, "seed": recipe.seed, "samples": header["samples"],
              "params": sum(w.numel() for w in weights.values()), "bytes": path.stat().st_size,
              "sha256": sha256(path), "note": note, "metrics": metrics}  # fmt: skip

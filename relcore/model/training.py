@@ -25,7 +25,7 @@ from ..data.prompts import CANONICAL, CAPTIONS, PHRASES, caption, compose, suite
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS
 from ..errors import RelcoreError
-from ..files import read_tensors, replacing, write_json, write_tensors
+from ..files import read_tensors, replacing, write_json, write_png, write_tensors
 from . import checkpoints
 from .diffusion import PROCESSES, RectifiedFlow, fast_precision, sample, to_signal, training_loss
 from .dit import PRESETS, DiT
@@ -74,8 +74,8 @@ def check(config: TrainConfig) -> None:
                            (config.captions, CAPTIONS)):  # fmt: skip
         if value not in choices:
             raise RelcoreError(f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}")
-    if min(config.samples, config.batch, config.eval_every) < 1:
-        raise RelcoreError("samples, batch and eval_every must be at least 1")
+    if min(config.samples, config.batch, config.eval_every, config.warmup) < 1 or config.seed < 0:
+        raise RelcoreError("samples, batch, eval_every and warmup must be at least 1, seed at least 0")
 
 
 class Run:
@@ -229,6 +229,8 @@ class Run:
 
     def _evaluate(self) -> None:
         loss = float(self.accelerator.reduce(torch.tensor(self.losses, device=self.accelerator.device).mean(), "mean"))
+        if not np.isfinite(loss):  # before anything is written: what the last evaluation saved is still good
+            raise RelcoreError("the loss is not a number any more: train with a smaller lr")
         self.losses, accelerator = [], self.accelerator
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -268,20 +270,37 @@ def evaluation_suites(captions: str) -> dict[str, list[str]]:
 
 def save_frame(path: Path, model: DiT, encoder, process) -> None:
     """A strip of eight pictures, one a relation, always the same prompts and seeds."""
-    import cv2
-
     prompts = [compose((i % 2, 1 - i % 2), (i % 3, (i + 1) % 3), CANONICAL[r][0]) for i, r in enumerate(RELATIONS)]
     images = sample(
         model, encoder, prompts, list(range(len(prompts))), process=process, precision=fast_precision()
     ).numpy()
-    with replacing(path) as temporary:
-        cv2.imwrite(str(temporary), np.concatenate(list(images), 1)[..., ::-1])
+    write_png(path, np.concatenate(list(images), 1))
 
 
 def recipe_of(header: dict) -> TrainConfig:
-    """The recipe in a checkpoint's header; what only another version knows is left out."""
+    """The recipe in a checkpoint's header; what only another version knows is left out.
+
+    Raises RelcoreError if there is none, or one of a noise process that this version does not have.
+    """
+    recipe = header.get("recipe", {})
+    if not isinstance(recipe, dict) or not recipe or recipe.get("process", "flow") not in PROCESSES:
+        raise RelcoreError("the checkpoint's header has no recipe this version can read: release it again")
     known = {field.name for field in fields(TrainConfig)}
-    return TrainConfig(**{key: value for key, value in header.get("recipe", {}).items() if key in known})
+    return TrainConfig(**{key: value for key, value in recipe.items() if key in known})
+
+
+def open_model(name: str, compiled: bool = False):
+    """(model, header, encoder, noise process) of a checkpoint.
+
+    Raises RelcoreError where `checkpoints.load_model` and `recipe_of` do, and if the encoder's vectors do not fit.
+    """
+    model, header = checkpoints.load_model(name)
+    recipe = recipe_of(header)
+    encoder = make_encoder(recipe.encoder)
+    if encoder.dim != model.config.text_dim:
+        raise RelcoreError(f"'{name}' reads text of width {model.config.text_dim}, '{recipe.encoder}' gives "
+                           f"{encoder.dim}: put back the table it was trained with")  # fmt: skip
+    return model.compiled() if compiled else model, header, encoder, recipe.make_process()
 
 
 def recipe_from(given: dict, settings: list[str], resume: Path | None = None) -> TrainConfig:

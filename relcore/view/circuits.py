@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from .figures import GROUP_COLORS, INK
+from .figures import GROUP_COLORS, INK, panelled
 
 OUTSIDE = "#e4572e"  # a head outside every null
 
@@ -42,11 +42,8 @@ def against_nulls(table: pd.DataFrame, columns: int = 2) -> Figure:
     outside: whether the head lies outside all its nulls, a red dot; named: whether its name stands beside it.
     """
     panels, kinds = list(table.panel.unique()), list(table.null.unique())
-    rows, heads = -(-len(panels) // columns), table["head"].max() + 1
-    size, options = (8.4, 0.5 + 2.3 * rows), {"sharex": True, "sharey": True, "squeeze": False}
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
-    for axis in axes.flat[len(panels) :]:
-        axis.axis("off")
+    heads = table["head"].max() + 1
+    figure, axes = panelled(len(panels), columns, (8.4, 0.5, 2.3))
     for axis, panel in zip(axes.flat, panels, strict=False):
         mine = table[table.panel == panel]
         for k, null in enumerate(kinds):

@@ -9,19 +9,17 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..data.scenes import CANVAS
-from .figures import GROUP_COLORS, INK, ROLE_NAMES
+from .figures import GROUP_COLORS, INK, ROLE_NAMES, panelled
 from .synopsis import attention_map
 
+COLUMNS = 3  # of heat maps on a page
 
-def role_scores(table: pd.DataFrame, columns: int = 3) -> Figure:
+
+def role_scores(table: pd.DataFrame) -> Figure:
     """Heat maps of `value` with `spread` below it in each cell, tag by text role; one panel a `panel`, one scale."""
     panels, tags, roles = (list(dict.fromkeys(table[key])) for key in ("panel", "tag", "role"))
-    rows, top = -(-len(panels) // columns), table.value.abs().max()
-    size = (1.2 + 2.55 * columns, 0.35 + rows * (0.6 + 0.36 * len(tags)))
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True,
-                                layout="constrained")  # fmt: skip
-    for axis in axes.flat[len(panels) :]:
-        axis.axis("off")
+    top = table.value.abs().max()
+    figure, axes = panelled(len(panels), COLUMNS, (1.2 + 2.55 * COLUMNS, 0.35, 0.6 + 0.36 * len(tags)))
     for axis, panel in zip(axes.flat, panels, strict=False):
         mine = table[table.panel == panel].set_index(["tag", "role"])
         grids = [mine[key].unstack().loc[tags, roles] for key in ("value", "spread")]

@@ -10,6 +10,8 @@ from functools import cache
 
 import ipywidgets as w
 
+from ..errors import RelcoreError
+
 
 @cache
 def _layout() -> w.Layout:
@@ -75,8 +77,6 @@ def live(render: Callable[..., bytes], **controls: w.Widget) -> w.VBox:
 
     A RelcoreError of `render` is shown as one line and leaves the last picture.
     """
-    from ..errors import RelcoreError
-
     image, message = _image(b""), w.HTML()  # a Label would cut off a long line
 
     def update(_=None) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from ..data.scenes import CANVAS
 from ..files import replacing
 
+GRID = 8  # image tokens along a side of every shipped model's picture
 INK = "#5f5f5f"  # dark enough for the light panel that the dark theme puts behind pictures, too
 METRIC_NAMES = {"color": "colour", "shape": "shape", "binding": "binding",
                 "relation_strict": "relation, strict", "relation_loose": "relation, loose"}  # fmt: skip
@@ -44,12 +45,6 @@ def style() -> None:
     })  # fmt: skip
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write one picture, uint8 [y, x, rgb], in one step."""
-    with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
-
-
 def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure on a white ground, for use outside the book, in one step."""
     with replacing(path) as temporary:
@@ -68,12 +63,29 @@ def to_png(figure: Figure, colors: int = 64) -> bytes:
     return out.getvalue()
 
 
-def picture_png(picture: np.ndarray, scale: int = 4) -> bytes:
-    """One picture, uint8 [y, x, rgb], enlarged by whole pixels, as a PNG."""
+def picture_png(picture: np.ndarray) -> bytes:
+    """One picture, uint8 [y, x, rgb], enlarged fourfold by whole pixels, as a PNG."""
     buffer = io.BytesIO()
-    large = picture.repeat(scale, 0).repeat(scale, 1)
+    large = picture.repeat(4, 0).repeat(4, 1)
     Image.fromarray(large).quantize(64).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def panelled(number: int, columns: int, size: tuple[float, float, float]) -> tuple[Figure, np.ndarray]:
+    """A figure of so many panels that share both axes, and its axes [row, column], the spare ones switched off.
+
+    The lowest panel of each column has the numbers of x, also where a spare one is below it.
+
+    size, in inches: the figure's width, the height of what stands around the rows, the height of a row.
+    """
+    (width, around, height), rows = size, -(-number // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, around + height * rows), sharex=True, sharey=True,
+                                squeeze=False, layout="constrained")  # fmt: skip
+    for axis in axes.flat[number:]:
+        axis.axis("off")
+    for axis in axes.flat[max(0, number - columns) : number]:
+        axis.tick_params(labelbottom=True)
+    return figure, axes
 
 
 def picture_grid(pictures: np.ndarray, titles: list[str], columns: int = 4, width: float = 1.5) -> Figure:
@@ -90,11 +102,11 @@ def picture_grid(pictures: np.ndarray, titles: list[str], columns: int = 4, widt
     return figure
 
 
-def token_grid(axis, tokens: int = 8) -> None:
+def token_grid(axis) -> None:
     """Draw the borders of the image tokens over a picture."""
-    for k in range(tokens + 1):
-        axis.axhline(k * CANVAS / tokens, color="white", lw=0.5, alpha=0.7)
-        axis.axvline(k * CANVAS / tokens, color="white", lw=0.5, alpha=0.7)
+    for k in range(GRID + 1):
+        axis.axhline(k * CANVAS / GRID, color="white", lw=0.5, alpha=0.7)
+        axis.axvline(k * CANVAS / GRID, color="white", lw=0.5, alpha=0.7)
 
 
 def detections(pictures: np.ndarray, objects: list[list], titles: list[str], columns: int = 4) -> Figure:
@@ -194,12 +206,9 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
         table = table.assign(label="L" + table.layer.astype(str) + "H" + table["head"].astype(str))
     panels, groups = list(dict.fromkeys(table.panel)), list(dict.fromkeys(table.group))
     columns = min(columns, len(panels))
-    rows, middle, line = -(-len(panels) // columns), (table.x.min() + table.x.max()) / 2, 0.06 * np.ptp(table.y)
-    size = (6.4, 3.6) if len(panels) == 1 else (2.8 * columns, 0.6 + 2.4 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False,
-                                layout="constrained")  # fmt: skip
-    for axis in axes.flat[len(panels) :]:
-        axis.axis("off")
+    middle, line = (table.x.min() + table.x.max()) / 2, 0.06 * np.ptp(table.y)
+    size = (6.4, 0, 3.6) if len(panels) == 1 else (2.8 * columns, 0.6, 2.4)
+    figure, axes = panelled(len(panels), columns, size)
     for axis, panel in zip(axes.flat, panels, strict=False):
         mine, free = table[table.panel == panel], {True: -np.inf, False: -np.inf}  # free: no name stands above it
         for group, color in zip(groups, GROUP_COLORS, strict=False):
@@ -235,11 +244,7 @@ def curves(
     panels, groups = list(dict.fromkeys(table[col])) if col else [""], list(dict.fromkeys(table[hue]))
     shown = colors or palette(groups)
     columns = 2 if len(panels) == 4 else min(len(panels), 3)  # a page is about three panels wide
-    rows = -(-len(panels) // columns)
-    size = (max(5, 3.4 * columns), 3.2 * rows)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, axes = panelled(len(panels), columns, (max(5, 3.4 * columns), 0, 3.2))
     for axis, panel in zip(axes.flat, panels, strict=False):
         for group in groups:
             mine = table[(table[hue] == group) & (table[col] == panel if col else True)].sort_values(x)

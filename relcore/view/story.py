@@ -35,10 +35,13 @@ class Reader:
 
 @dataclass
 class Circuit:
-    """behind: object heads in later layers than the relation head; if none, they stand beside it.
+    """One model's circuit for one prompt, as numbers and maps.
+
+    behind: object heads in later layers than the relation head; if none, they stand beside it.
     words: {text role: (word, share of its vector that is the relation; None for none)}; hidden: {text role: what
     is hidden, change of the relation}; written: {head: map, its scale, note}, and mixed the same of the MLP, after a
-    title; note: {stage: line}; proofs: {title: picture}.
+    title; outlines: both objects' shares of the image tokens [object, y, x]; picture: uint8 [y, x, rgb];
+    note: {stage: line}; proofs: {title: picture}.
     """
 
     title: str

@@ -39,10 +39,8 @@ def heat(table: pd.DataFrame, row: str, panel: str, value: str, limits: tuple[fl
 def two_curves(steps: pd.DataFrame, strengths: pd.DataFrame) -> Figure:
     """Two panels of lines of `value` with bands (low, high) over x, one line a `hue`: patched steps, and strengths."""
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), sharey=True, layout="constrained")
-    panels = (
-        (steps, "sampling step", "donor's output in some steps"),
-        (strengths, "strength", "donor's tag, by strength"),
-    )
+    panels = ((steps, "sampling step", "donor's output in some steps"),
+              (strengths, "strength", "donor's tag, by strength"))  # fmt: skip
     for axis, (table, xlabel, title) in zip(axes, panels, strict=True):
         for hue, rows in table.groupby("hue", sort=False):
             color = METRIC_MARKS[hue.split(",")[0]]
@@ -89,16 +87,8 @@ def place_maps(pictures: np.ndarray, maps: np.ndarray, boxes: Sequence[Sequence]
             sns.despine(ax=axis, left=True, bottom=True)
             for name, (left, above, width, height) in found:
                 axis.add_patch(plt.Rectangle((left, above), width, height, fill=False, ec=INK, lw=1.2))
-                axis.text(
-                    left + width / 2,
-                    above + height / 2,
-                    name,
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    color="k",
-                    bbox={"fc": "w", "ec": "none", "alpha": 0.6, "pad": 1},
-                )
+                axis.text(left + width / 2, above + height / 2, name, ha="center", va="center", fontsize=9, color="k",
+                          bbox={"fc": "w", "ec": "none", "alpha": 0.6, "pad": 1})  # fmt: skip
     for axis, label in zip(axes[:, 0], labels, strict=True):
         axis.set_ylabel(label, fontsize=9)
     return figure

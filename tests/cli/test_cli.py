@@ -22,7 +22,7 @@ def relcore(*arguments, cwd=None):
 def result(*arguments, cwd=None):
     done = relcore(*arguments, "--json", cwd=cwd)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(done.stdout, parse_constant=pytest.fail)  # NaN is no JSON
 
 
 def test_models_lists_every_checkpoint_with_metrics():
@@ -54,7 +54,7 @@ def test_sample_writes_a_grid(tmp_path):
 def test_evaluate_reports_the_fixed_fields(tmp_path):
     done = result("evaluate", "--steps", 1, "--guidance", 1, "--template", "is-the", "--out", tmp_path / "rows.parquet")
     assert done["template"] == "is-the" and done["metrics"].keys() == METRICS
-    assert len(done["by_relation"]) == 8 and done["displacement"].keys() == {"dx", "dy"}
+    assert len(done["by_relation"]) == 8 and done["displacement"] == {"dx": None, "dy": None}  # of no picture
     assert (tmp_path / "rows.parquet").exists()
 
 
@@ -99,6 +99,11 @@ BAD_INPUT = {
         ["sample", "red square is above blue circle", "-n", "1", "--steps", "1", "--out", "file/p.png"],
         "file",
     ),
+    "no steps": (["sample", "red square is above blue circle", "--steps", "0"], "0 steps"),
+    "too many steps": (["sample", "red square is above blue circle", "--steps", "1001"], "1001 steps"),
+    "unknown preset to measure": (["bench", "--preset", "huge"], "micro"),
+    "file of a sweep that is no table": (["ablate", "--head", "L3H2", "--method", "zero", "--out", "file"], "no table"),
+    "file of runs that is no table": (["rewire", "--word", "shape2", "--out", "file"], "no table"),
     "no such notebook": (["notebooks", "--only", "nosuch"], "nosuch"),
 }
 
@@ -114,6 +119,16 @@ def test_bad_input_is_one_line_and_status_2(case, tmp_path):
     assert message.startswith("relcore: ") and named in message
     assert "Traceback" not in done.stderr
     assert (tmp_path / "file").read_text() == "a file where a folder is needed"
+
+
+@pytest.mark.parametrize("arguments", [
+    ["sample", "red square is above blue circle", "--seed", -1], ["train", "--out", "run", "--seed", -1],
+    ["train", "--out", "run", "--threads", -1],
+], ids=["seed", "seed of training", "threads"])  # fmt: skip
+def test_negative_numbers_are_refused_before_anything_is_done(arguments, tmp_path):
+    done = relcore(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    assert arguments[-2] in done.stderr and "Traceback" not in done.stderr
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -101,6 +101,8 @@ def test_relation_synonyms_read_as_the_relation(relation, phrase):
     ("red square is above blue hexagon", "hexagon"),
     ("red square is overhead blue circle", "relation"),
     ("red square and blue circle", "relation"),
+    ("red square is above-blue circle", "relation"),
+    ("red square is above, blue circle", "relation"),
     ("", "relation"),
     ("red square is above", "1 shape"),
     ("red square is above blue", "blue"),

@@ -6,7 +6,7 @@ import pytest
 
 from relcore.data.prompts import parse
 from relcore.data.scenes import RELATIONS, Scenes, render
-from relcore.data.scoring import METRICS, detect, relation_loose, score, summarise, wilson
+from relcore.data.scoring import METRICS, detect, proportion, relation_loose, score, summarise, wilson
 from relcore.errors import RelcoreError
 from relcore.model.evaluation import ceiling, ground_truth
 
@@ -144,6 +144,11 @@ def test_wilson_interval_at_its_ends():
     assert low == pytest.approx(0, abs=1e-12) and high == pytest.approx(0.2775, abs=5e-5)  # Newcombe 1998, to 4 digits
     assert np.isnan(wilson(0, 0)).all()
     assert wilson(0, 7)[0] == 0 and all(wilson(n, n)[1] == 1 for n in (7, 264, 1056))  # to the last bit
+
+
+def test_a_proportion_is_the_share_with_its_interval():
+    assert proportion([True, False, True, True]) == (0.75, *wilson(3, 4), 4)
+    assert np.isnan(proportion([])[:3]).all() and proportion([])[3] == 0
 
 
 def test_summary_fields():

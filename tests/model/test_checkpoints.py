@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -109,6 +110,7 @@ def header_and_weights(tiny) -> tuple[dict, dict]:
     pytest.param({"depth": 3}, id="deeper"), pytest.param({"depth": 1}, id="shallower"),
     pytest.param({"width": 192}, id="wider"), pytest.param({"text_dim": 64}, id="other text"),
     pytest.param({"width": 100}, id="impossible width"), pytest.param({"patch": 0}, id="no patch"),
+    pytest.param({"width": -128}, id="negative width"),
     pytest.param({"width": "128"}, id="not a number"), pytest.param({"depht": 2}, id="unknown field"),
 ])  # fmt: skip
 def test_config_and_weights_that_disagree(shipped, tiny, change):
@@ -180,6 +182,16 @@ def test_full_disk_leaves_the_old_file_and_no_other(shipped, tiny, monkeypatch):
         save_model(shipped, tiny.state_dict(), tiny.config, HEADER)
     assert str(shipped) in str(error.value) and "No space left" in str(error.value)
     assert {p: p.read_bytes() for p in shipped.parent.iterdir()} == before
+
+
+def test_picture_that_cannot_be_written(tmp_path, monkeypatch):
+    def full(self, file, format):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.Image.Image, "save", full)
+    with pytest.raises(RelcoreError, match="p.png.*No space left"):
+        files.write_png(tmp_path / "p.png", np.zeros((8, 8, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])

@@ -18,8 +18,9 @@ from relcore.data.prompts import PHRASES, parse
 from relcore.errors import RelcoreError
 from relcore.files import read_tensors
 from relcore.model import training
-from relcore.model.checkpoints import load_model
-from relcore.model.training import Run, TrainConfig, evaluation_suites, recipe_from, recipe_of
+from relcore.model.checkpoints import load_model, save_model
+from relcore.model.dit import DiT
+from relcore.model.training import Run, TrainConfig, evaluation_suites, open_model, recipe_from, recipe_of
 
 QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
 PROMPTS = {"canonical": ["red square is above blue circle", "blue circle is below red square"]}
@@ -95,6 +96,31 @@ def test_a_recipe_of_another_version_is_read_as_far_as_it_is_known():
     )
 
 
+@pytest.mark.parametrize("header", [{}, {"recipe": {}}, {"recipe": "rte"}, {"recipe": {"process": "gan"}}])
+def test_a_checkpoint_without_a_recipe_that_can_be_read_is_refused(header):
+    with pytest.raises(RelcoreError, match="no recipe.*release it again"):
+        recipe_of(header)
+
+
+def test_a_table_of_another_width_is_refused(tmp_path, tiny):
+    config = replace(tiny.config, text_dim=64)
+    save_model(tmp_path / "m.safetensors", DiT(config).state_dict(), config, {"recipe": {"encoder": "rte"}})
+    with pytest.raises(RelcoreError, match="width 64, 'rte' gives 384: put back"):
+        open_model(str(tmp_path / "m.safetensors"))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_saved(tmp_path, monkeypatch):
+    train(replace(QUICK, samples=16), tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()  # written anew by every start
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*")}
+    step = Run._step
+    monkeypatch.setattr(Run, "_step", lambda self, parallel: step(self, parallel) * torch.nan)
+    with pytest.raises(RelcoreError, match="not a number any more.*smaller lr"):
+        train(QUICK, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "config.json").unlink()
+    assert len(before) > 3 and {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*")} == before
+
+
 def test_signal_handlers_are_given_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     train(replace(QUICK, samples=8), tmp_path / "run")
@@ -158,6 +184,7 @@ def test_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     ({"preset": "giant"}, "'giant'"), ({"process": "gan"}, "'gan'"), ({"optimizer": "sgd"}, "'sgd'"),
     ({"captions": "none"}, "'none'"), ({"encoder": "word2vec"}, "'word2vec'"), ({"samples": 0}, "at least 1"),
     ({"batch": -1}, "at least 1"), ({"eval_every": 0}, "at least 1"),
+    ({"warmup": 0}, "at least 1"), ({"seed": -1}, "at least 0"),
 ])  # fmt: skip
 def test_impossible_recipes_are_refused_and_leave_nothing(tmp_path, change, named):
     with pytest.raises(RelcoreError, match=named):

@@ -104,12 +104,21 @@ def missing_table(claim):
     claim["tests"][0]["with"]["table"] = "evaluations/nosuch"
 
 
+def number_for_a_model(claim):
+    claim["tests"][0] |= {"measure": "lag", "with": {"first": "color", "then": "shape", "level": 0.5}, "models": [5]}
+
+
 BAD = {
     "missing table": (missing_table, "nosuch.parquet"),
     "missing column": (lambda claim: claim["tests"][0]["with"].update(column="nosuch"), "nosuch"),
     "unknown measure": (lambda claim: claim["tests"][0].update(measure="nosuch"), "nosuch"),
     "unknown argument": (lambda claim: claim["tests"][0]["with"].update(nosuch=1), "nosuch"),
     "unknown model": (lambda claim: claim["tests"][0].update(models=["nosuch"]), "nosuch"),
+    "model of another kind": (number_for_a_model, "AttributeError"),
+    "tests that are no list": (lambda claim: claim.update(tests=5), "no list of measures"),
+    "tests that say nothing": (lambda claim: claim.update(tests=["share"]), "no list of measures"),
+    "measure of another kind": (lambda claim: claim["tests"][0].update(measure=["share"]), "unknown measure"),
+    "models that are no list": (lambda claim: claim["tests"][0].update(models="rte-micro"), "models"),
     "no range": (lambda claim: claim["tests"][0].update(reproduced=0.5), "range"),
     "no paper": (lambda claim: claim.pop("says"), "says"),
     "unknown verdict": (lambda claim: claim.update(verdict="true"), "true"),
@@ -125,9 +134,11 @@ def test_bad_input_is_one_clear_error(written, case):
 
 def test_bad_input_ends_with_one_line_and_status_2(written, tmp_path):
     (tmp_path / "broken.yml").write_text("claims: [")
+    (tmp_path / "other.yml").write_text("claims: 5")
     for arguments, named in (
         (["--ledger", written(missing_table)], "nosuch.parquet"),
         (["--ledger", tmp_path / "broken.yml"], "broken.yml"),
+        (["--ledger", tmp_path / "other.yml"], "no list of claims"),
         (["--ledger", tmp_path / "absent.yml"], "absent.yml"),
         (["--only", "S99"], "S99"),
     ):
