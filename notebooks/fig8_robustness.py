@@ -36,7 +36,7 @@ import pandas as pd
 from relcore.data.prompts import CANONICAL, TRAINED_TEMPLATES, suite
 from relcore.data.scoring import wilson
 from relcore.files import sha256
-from relcore.kernels.circuits import qk_maps, score
+from relcore.kernels.circuits import qk_maps, score, screen
 from relcore.kernels.factors import fusion, relation_effects
 from relcore.kernels.interventions import outcomes
 from relcore.kernels.robustness import SUITES, drops, restored, robustness, shift, shifts
@@ -66,7 +66,7 @@ found["words"] = found.suite.map(LABELS)
 # %% [markdown]
 # ## What other words do to the pictures
 
-# %% mystnb={"figure": {"caption": "Loose relation accuracy on the same requests in other words: O1 and O2 are the objects (\"red square\"), R the relation's phrase. 264 prompts a line (48 for the relation synonyms), two pictures each, with 95 % intervals. Micro scale, seed 0: RTE, e5-small and MiniLM as contextual encoders. Short dark lines: the paper's models of size B with RTE and with T5-XXL (beside our e5-small), 264 prompts, 49 pictures each.", "name": "fig-robustness"}}
+# %% mystnb={"figure": {"caption": "Loose relation accuracy on the same requests in other words: O1 and O2 are the objects (\"red square\"), R the relation's phrase. 264 prompts a line (48 for the relation synonyms), eight pictures each, with 95 % intervals. Micro scale, seed 0: RTE, e5-small and MiniLM as contextual encoders. Short dark lines: the paper's models of size B with RTE and with T5-XXL (beside our e5-small), 264 prompts, 49 pictures each.", "name": "fig-robustness"}}
 # The paper's models of size B, loose relation: 264 prompts, 49 pictures each
 PAPER = {"RTE": (0.843, 0.862, 0.823, 0.842, 0.833), "e5-small": (0.808, 0.498, 0.608, 0.400, 0.529)}
 paper = pd.DataFrame([{"arm": arm, "words": LABELS[s], "value": v} for arm, values in PAPER.items() for s, v in zip(SUITES, values, strict=False)])
@@ -216,7 +216,22 @@ for words, rows in taught.groupby("words", sort=False):
 
 # %% [markdown]
 # **It works, and beyond the templates trained.** The two templates with one "the", which it has not seen, are at .96 and .97; the fillers of "there ... really ... this", not seen either, rise from .55 to .82, reversed orders from .26 to .48 and .29 to .57, capitals from .30 to .64. New words for colours and shapes stay new. The price on the
-# training template is at most .01. The circuit is of the same kind: it reads the colour words, and can do without all others (the masks of {doc}`fig7_text_fusion`).
+# training template is at most .01.
+#
+# **Which circuit does it have then?** One of the same kind: it reads the colour words, and can do without all others (the masks of {doc}`fig7_text_fusion`). The strongest heads by the weights ({doc}`fig3b_weight_screening`), and those whose loss costs the relation most:
+
+# %% tags=["nbval-check-output"]
+for name in TAUGHT:
+    network, _, encoder, _ = opened[name]
+    for token in ("color1", "shape1", "color2", "shape2"):
+        mean = screen(network, encoder, token, draws=1).query("relation == 'mean'")
+        best = mean.loc[mean.cosine.abs().idxmax()]
+        print(f"{name}, {token} effect: L{best.layer}H{best['head']}, mean cosine {best.cosine:.2f}")
+    table = outcomes(pd.read_parquet(RESULTS / "interventions" / f"{name}-heads-mean.parquet")).query("metric == 'relation_loose' and not intervention.str.startswith('self')")
+    print(f"{name}, loose relation without a head: " + ", ".join(f"{r.intervention} {r.change:+.2f} [{r.change_low:+.2f}, {r.change_high:+.2f}]" for r in table.nsmallest(3, "change").itertuples()) + f"; n = {table.n.iloc[0]}")
+
+# %% [markdown]
+# @@TEMPLATES@@
 #
 # ## How fused, how far it relies on the relation words, how robust
 #
