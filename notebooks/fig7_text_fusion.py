@@ -193,7 +193,7 @@ for file in sorted((RESULTS / "interventions").glob("*-micro-s*-masks.parquet"))
     print(f"{file.stem.removesuffix('-masks')}, loose relation: " + ", ".join(f"{HIDDEN[row.intervention]} hidden {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples() if row.intervention in HIDDEN) + f", n = {table.n.iloc[0]}")
 
 # %% [markdown]
-# All five contextual models go by the colour words, and none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). The other RTE models are as lost without their relation words as the first.
+# All six contextual models go by the colour words, and none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). The other RTE models are as lost without their relation words as the first.
 #
 # ## When they are read
 #
