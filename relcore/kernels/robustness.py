@@ -51,15 +51,15 @@ def drops(table: pd.DataFrame) -> pd.DataFrame:
     table: of `robustness`. Tidy: suite, metric, value, low, high (Wilson), change, change_low, change_high, n. The
     template's pictures are those of the suite's relations (only four have a synonym). Change: normal 95 % interval of
     the difference of two shares. Metrics "dx", "dy": mean displacement of object 1 from object 2 in canvas units, of
-    the pictures with both; 0 if the prompts are obeyed, as every suite holds opposite relations alike.
+    the pictures with both (NaN if there are none); 0 if the prompts are obeyed, as every suite holds opposite
+    relations alike.
     """
     rows = []
     for name, mine in table.groupby("suite", sort=False):
         plain_ = table[(table.suite == "train") & table.relation.isin(mine.relation.unique())]
         for metric in (*METRICS, "dx", "dy"):
             here, there = (t[metric].astype(float).dropna() for t in (mine, plain_))
-            error = 1.96 * np.sqrt(here.var(ddof=1) / len(here) + there.var(ddof=1) / len(there))
-            half = 1.96 * here.std(ddof=1) / len(here) ** 0.5
+            error, half = 1.96 * np.hypot(here.sem(), there.sem()), 1.96 * here.sem()
             low, high = wilson(here.sum(), len(here)) if metric in METRICS else (here.mean() - half, here.mean() + half)
             change = here.mean() - there.mean()
             rows.append({"suite": name, "metric": metric, "value": here.mean(), "low": low, "high": high,

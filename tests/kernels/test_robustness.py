@@ -67,6 +67,12 @@ def test_a_drop_is_against_the_same_relations_of_the_training_template():
     assert found.loc[("train", "relation_loose")].change == 0
 
 
+def test_a_suite_without_a_bound_pair_has_no_displacement():
+    table = pd.concat([made("train", "above", [1, 1], 4.0), made("filler", "above", [0, 0], np.nan)])
+    dx = drops(table).set_index(["suite", "metric"]).loc[("filler", "dx")]
+    assert dx.n == 0 and dx[["value", "low", "high", "change"]].isna().all()
+
+
 def test_rte_moves_only_by_position(encoder):
     """Without context a word moves as its place does: not at all where nothing stands before it."""
     assert torch.equal(shift(encoder, "no-is", "color1"), torch.zeros(96, encoder.dim))
