@@ -195,10 +195,12 @@ def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, 
             output_type="latent",
         )  # fmt: skip
 
-    works = {"relcore": ours(DiT(config)), "equal": ours(DiT(config), **EQUAL),
+    model = DiT(config)
+    works = {"relcore": ours(model), "equal": ours(model, **EQUAL),
              **{name: theirs(peer(config, processor)) for name, processor in peers.items()}}  # fmt: skip
     if compiled:
-        works |= {"compiled": ours(DiT(config).compiled()), "equal_compiled": ours(DiT(config).compiled(), **EQUAL)}
+        fast = DiT(config).compiled()
+        works |= {"compiled": ours(fast), "equal_compiled": ours(fast, **EQUAL)}
         works |= {COMPILED: theirs(compiled_peer(config))} if peers else {}
     times = dict(zip(works, compare(*works.values(), repeats=5), strict=True))
     return summed_up("sample", times, peers)

@@ -195,9 +195,10 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def compiled(self) -> "DiT":
-        """This network with its blocks compiled (torch.compile): half as long a pass, after a minute at the first.
+        """This network with its blocks compiled (torch.compile): a pass takes about three quarters of the time.
 
-        A block in which something is captured or edited runs as written. Compiling changes the rounding.
+        The first one compiles, for some twenty seconds, one block for all. A block in which something is
+        captured or edited runs as written. Compiling changes the rounding.
         Raises RelcoreError where there is no C++ compiler.
         """
         if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "cl")))):
