@@ -51,7 +51,7 @@ from relcore.data.prompts import ROLES, parse, suite
 from relcore.errors import RelcoreError
 from relcore.kernels import circuits
 from relcore.kernels.synopsis import IMAGE_ROLES, image_roles, profile, reductions, role_attention, synopsis
-from relcore.model.checkpoints import load_model, manifest
+from relcore.model.checkpoints import load_model, manifest, shipped
 from relcore.model.diffusion import fast_precision, to_pixels
 from relcore.model.evaluation import write_table
 from relcore.paths import RESULTS
@@ -61,16 +61,16 @@ from relcore.view import synopsis as view
 
 figures.style()
 ARMS = figures.ARMS
-shipped = manifest()
+released = manifest()
 STORED = RESULTS / "synopsis"
 # An arm's further seeds join with their tables.
 SEEDS = {
-    arm: [n for n in shipped if (n == arm or n.startswith(f"{arm}-s")) and (STORED / f"{n}.parquet").exists()]
+    arm: [n for n in released if (n == arm or n.startswith(f"{arm}-s")) and (STORED / f"{n}.parquet").exists()]
     for arm in ARMS
 }
 LABELS = {name: f"{name}: micro, {ARMS[arm]}" for arm, names in SEEDS.items() for name in names}
-models = {name: load_model(name)[0] for name in LABELS}
-encoders = {name: make_encoder(shipped[name]["encoder"]) for name in LABELS}
+models = {name: load_model(name)[0] for name in LABELS if name in shipped()}
+encoders = {name: make_encoder(released[name]["encoder"]) for name in LABELS}
 OBJECTS = {"object1": "object 1", "object2": "object 2"}
 ROLE_NAMES = figures.ROLE_NAMES
 
@@ -83,10 +83,10 @@ def data(name, prompts, seeds):
 def stored(name):
     """The model's table in results/, made here (96 prompts with 3 seeds each) when not quick."""
     path = STORED / f"{name}.parquet"
-    if not quick:
+    if not quick and name in models:
         command = f"relcore synopsis --model {name} -n 3 --out results/synopsis/{path.name}"
         rows = reductions(*data(name, suite(), range(3)), precision=fast_precision(), progress=name)
-        write_table(path, rows, command=command, checkpoint=shipped[name]["sha256"], seed=0)
+        write_table(path, rows, command=command, checkpoint=released[name]["sha256"], seed=0)
     return pd.read_parquet(path).assign(model=name, arm=LABELS[name])
 
 
@@ -409,7 +409,7 @@ TOKENS = {name: words if encoders[name].contextual else ["relation"] for name in
 measured = {}
 for name, tokens in TOKENS.items():
     for token in tokens:
-        scores = circuits.screen(models[name], encoders[name], token, draws=10).query("relation == 'mean'")
+        scores = circuits.screened(name, token).query("relation == 'mean'")
         measured[name, token] = masses(means, name, token).join(
             scores.set_index(["layer", "head"])[["cosine", "projection"]].abs()
         )

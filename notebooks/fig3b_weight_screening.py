@@ -60,10 +60,10 @@ from relcore.view import circuits as view
 from relcore.view import controls, figures
 
 figures.style()
-shipped = manifest()
-ARMS = {name: f"{name}: micro, {label}" for name, label in figures.ARMS.items() if name in shipped}
+released = manifest()
+ARMS = {name: f"{name}: micro, {label}" for name, label in figures.ARMS.items() if name in released}
 models = {name: load_model(name)[0] for name in ARMS}
-encoders = {name: make_encoder(shipped[name]["encoder"]) for name in ARMS}
+encoders = {name: make_encoder(released[name]["encoder"]) for name in ARMS}
 by_word = [name for name in ARMS if not encoders[name].contextual]  # RTE: a vector a word
 contextual = [name for name in ARMS if name not in by_word]
 EFFECTS = ["color1", "shape1", "color2", "shape2"]
@@ -293,28 +293,27 @@ for (name, token, maps), rows in screened[screened.relation != "mean"].groupby([
 #
 # ## The other seeds
 #
-# Is this one lucky run? The strongest head of every further seed that is shipped: by mean cosine, and by mean projection, on the relation words of RTE
+# Is this one lucky run? The strongest head of every further seed: by mean cosine, and by mean projection, on the relation words of RTE
 # and on each of the objects' words of the contextual encoders. The range is that of the eight relations' cosines.
 
 # %% tags=["hide-input"]
 def screened_seed(name):
     """Raw scores of a model on all its words: a row a token and head, with the range over relations."""
-    encoder = make_encoder(shipped[name]["encoder"])
-    found = [circuits.screen(load_model(name)[0], encoder, token, draws=10) for token in (EFFECTS if encoder.contextual else ["relation"])]
-    found = pd.concat(found)
+    encoder = make_encoder(released[name]["encoder"])
+    found = pd.concat([circuits.screened(name, token) for token in (EFFECTS if encoder.contextual else ["relation"])])
     span = found[found.relation != "mean"].groupby(["token", "layer", "head"], sort=False).cosine.agg(["min", "max"])
     return found[found.relation == "mean"].join(span, on=["token", "layer", "head"]).assign(model=name)
 
 
-arms = [shipped[name]["encoder"] for name in ARMS if not name.startswith("rte-nopos")]
-SEEDS = sorted((n for n in shipped if n.rsplit("-s", 1)[0] in ARMS and shipped[n]["encoder"] in arms), key=lambda n: (arms.index(shipped[n]["encoder"]), shipped[n]["seed"]))
+arms = [released[name]["encoder"] for name in ARMS if not name.startswith("rte-nopos")]
+SEEDS = sorted((n for n in released if n.rsplit("-s", 1)[0] in ARMS and released[n]["encoder"] in arms), key=lambda n: (arms.index(released[n]["encoder"]), released[n]["seed"]))
 every_seed = pd.concat([screened_seed(name) for name in SEEDS], ignore_index=True)
 pd.DataFrame([
     {
-        "model": name, "seed": shipped[name]["seed"], "vectors": TOKENS[token],
+        "model": name, "seed": released[name]["seed"], "vectors": TOKENS[token],
         "largest cosine": f"L{best.layer}H{best['head']} {best.cosine:.2f}", "its eight": f"{best['min']:.2f} to {best['max']:.2f}",
         "largest projection": f"L{far.layer}H{far['head']} {far.projection:.0f}", "cosine of that": f"{far.cosine:.2f}",
-        "loose relation": f"{shipped[name]['metrics']['canonical']['relation_loose']['value']:.2f}",
+        "loose relation": f"{released[name]['metrics']['canonical']['relation_loose']['value']:.2f}",
     }
     for (name, token), rows in every_seed.groupby(["model", "token"], sort=False)
     for best, far in [(rows.loc[rows.cosine.abs().idxmax()], rows.loc[rows.projection.abs().idxmax()])]
@@ -355,7 +354,7 @@ def measured(name):
     """A model's heads: what screening, synopsis and ablation say of each."""
     rows = every_seed[every_seed.model == name]
     heads = rows.assign(size=rows.cosine.abs(), strength=rows.projection.abs()).groupby(["layer", "head"])[["size", "strength"]].max()
-    told = ["color1", "color2"] if make_encoder(shipped[name]["encoder"]).contextual else ["relation"]
+    told = ["color1", "color2"] if make_encoder(released[name]["encoder"]).contextual else ["relation"]
     looks = pd.read_parquet(RESULTS / "synopsis" / f"{name}.parquet").query("reduction == 'mean' and text_role in @told and image_role != 'background'")
     ablated = outcomes(pd.read_parquet(RESULTS / "interventions" / f"{name}-heads-mean.parquet")).query("metric == 'relation_loose'").set_index("intervention")
     fall = ablated.loc[[f"L{layer}H{head}" for layer, head in heads.index]]
@@ -400,7 +399,7 @@ kept.pivot(index="model", columns="pair", values="shown").loc[ABLATED, kept.pair
 
 # %% tags=["nbval-check-output"]
 for name in ARMS:
-    m = shipped[name]["metrics"]["canonical"]["relation_loose"]
+    m = released[name]["metrics"]["canonical"]["relation_loose"]
     print(f"{name}: loose relation {m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}] on canonical prompts, n = {m['n']}")
 
 # %% [markdown]
@@ -495,7 +494,7 @@ PAPER = [
     {"model": "paper, mini", "encoder": "CLIP", "vectors": "shape2 effect", "head": "L0H2", "cosine": -0.98, "projection": "-125", "energy": "127"},
 ]
 ours = [
-    {"model": name, "encoder": shipped[name]["encoder"], "vectors": TOKENS[token], "head": f"L{row.layer}H{row.head}", "cosine": row.cosine, "projection": f"{row.projection:.0f}", "energy": f"{row.energy:.0f}"}
+    {"model": name, "encoder": released[name]["encoder"], "vectors": TOKENS[token], "head": f"L{row.layer}H{row.head}", "cosine": row.cosine, "projection": f"{row.projection:.0f}", "energy": f"{row.energy:.0f}"}
     for name in ARMS
     for token in (["words"] if name in by_word else EFFECTS)
     for row in strongest(scores[(scores.model == name) & (scores.token == token) & (scores.maps == "raw")], n=1).itertuples()

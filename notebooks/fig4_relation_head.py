@@ -44,11 +44,10 @@ from IPython.display import Image
 from relcore.data.prompts import parse, suite
 from relcore.data.scenes import COLORS, RELATIONS
 from relcore.data.scoring import bound_pair, detect, relation_loose, score, wilson
-from relcore.files import sha256
 from relcore.kernels import circuits, geometry, tags
 from relcore.kernels import interventions as iv
 from relcore.kernels.composition import relation_heads
-from relcore.model.checkpoints import find, manifest
+from relcore.model.checkpoints import digest, manifest, shipped
 from relcore.model.diffusion import fast_precision, to_pixels
 from relcore.model.evaluation import write_table
 from relcore.options import open_model
@@ -58,13 +57,12 @@ from relcore.view import controls, figures
 from relcore.view import tags as view
 
 figures.style()
-shipped = manifest()
 # Every model with a vector a word (RTE) that follows relations; the figures show the first.
-MODELS = [name for name, entry in shipped.items() if entry["encoder"] == "rte" and entry["metrics"]["canonical"]["relation_loose"]["value"] > 0.8]
+MODELS = [name for name, entry in shipped().items() if entry["encoder"] == "rte" and entry["metrics"]["canonical"]["relation_loose"]["value"] > 0.8]
 NAME = MODELS[0]
 model, header, encoder, process = open_model(NAME)
 SAMPLING = {"process": process, "steps": 18, "guidance": 4.0, "guided_until": 0.2, "precision": fast_precision()}
-LABEL = f"{NAME}: {shipped[NAME]['preset']}, RTE, seed {shipped[NAME]['seed']}"
+LABEL = f"{NAME}: {header['recipe']['preset']}, RTE, seed {header['recipe']['seed']}"
 
 # By how far their maps go along the ramps (projection, of either sign), down to half of the first.
 HEAD = relation_heads(model, encoder)[0]
@@ -165,7 +163,7 @@ def stored(folder, name):
 
 if not quick:
     for name in MODELS:
-        checkpoint, command = sha256(find(name)), "relcore notebooks --full --only fig4"
+        checkpoint, command = digest(name), "relcore notebooks --full --only fig4"
         network, _, encode, _ = open_model(name)
         heads = relation_heads(network, encode)
         write_table(RESULTS / "tags" / f"{name}.parquet", reading_table(name), command=command, checkpoint=checkpoint, seed=TAG_SEEDS[0])
@@ -569,10 +567,9 @@ for name in MODELS:
         mine = table.loc[head.layer, head.head]
         print(f"{name} {head}: mean cosine {mine.cosine['mean']:.2f}, projection {mine.projection['mean']:.0f}; cosines " + ", ".join(f"{ARROWS[r]} {mine.cosine[r]:.2f}" for r in RELATIONS))
 
-for name, entry in shipped.items():
+for name, entry in manifest().items():
     if entry["encoder"] == "rte" and name not in MODELS:
-        network, _, encode, _ = open_model(name)
-        reach = circuits.screen(network, encode, draws=1).query("relation == 'mean'").projection.abs().max()
+        reach = circuits.screened(name, "relation").query("relation == 'mean'").projection.abs().max()
         print(f"left out: {name}, loose relation {entry['metrics']['canonical']['relation_loose']['value']:.2f}; largest projection of a head {reach:.1f}")
 
 # %% mystnb={"figure": {"caption": "Relation heads of every model, found from the weights alone: their maps of the eight relations' words, with the cosine to the relation's ramp (positive: high where object 1 belongs; negative: where object 2 belongs). Red high, blue low, white 0, each map on its own scale. Micro scale, RTE; a model a seed, rte-micro is seed 0, rte-micro-sK is seed K.", "name": "fig-heads-seeds"}}

@@ -46,12 +46,12 @@ import torch.nn.functional as F
 from IPython.display import Image
 
 from relcore.data.encoders import make_encoder
-from relcore.data.prompts import ROLES, parse, suite
+from relcore.data.prompts import ROLES, WORD_ROLES, parse, suite
 from relcore.data.scenes import COLORS, SHAPES
 from relcore.data.scoring import wilson
 from relcore.kernels import composition, shape_patches
 from relcore.kernels import interventions as iv
-from relcore.model.checkpoints import load_model, manifest
+from relcore.model.checkpoints import digest, load_model, shipped
 from relcore.model.diffusion import fast_precision, to_pixels
 from relcore.model.evaluation import evaluate, write_table
 from relcore.paths import RESULTS
@@ -60,9 +60,8 @@ from relcore.view import controls, figures
 from relcore.view import tags as view_tags
 
 figures.style()
-shipped = manifest()
 # Every model with a vector a word (RTE) that follows relations; the figures show the first.
-MODELS = [name for name, entry in shipped.items() if entry["encoder"] == "rte" and entry["metrics"]["canonical"]["relation_loose"]["value"] > 0.8]
+MODELS = [name for name, entry in shipped().items() if entry["encoder"] == "rte" and entry["metrics"]["canonical"]["relation_loose"]["value"] > 0.8]
 FOLDER, COMMAND = RESULTS / "interventions", "relcore notebooks --full --only fig5"
 if quick:  # those whose tables are there
     MODELS = [name for name in MODELS if (FOLDER / f"{name}-shapes.parquet").exists()]
@@ -138,10 +137,10 @@ def keep_few(name):
 
     Tables NAME-kept, for every number of COUNTS, and of the search for the smallest set, on noise 2; NAME-smallest, of what is found, on noise 3 and 4.
     """
-    net, encode = network(name), make_encoder(shipped[name]["encoder"])
+    net, encode = network(name), make_encoder(shipped()[name]["encoder"])
     heads = iv.most_needed(net, iv.outcomes(pd.read_parquet(FOLDER / f"{name}-heads-mean.parquet")))
     flat = iv.reference(net, encode, PROMPTS, iv.REFERENCE_SEEDS, heads, **SAMPLING)
-    settings = {"checkpoint": shipped[name]["sha256"]}
+    settings = {"checkpoint": digest(name)}
 
     def drawn(kept, kind="kept", seeds=(2,)):
         runs = {"none": None} | {f"only {named(only)}": iv.ablate([h for h in heads if h not in only], flat) for only in kept}
@@ -156,9 +155,9 @@ def keep_few(name):
 
 
 if not quick:
-    for name in KEPT:
+    for name in filter(shipped().get, KEPT):
         keep_few(name)
-    iv.sweep(model, encoder, ablations(), PROMPTS, [0], FOLDER / f"{NAME}-objects.parquet", {"checkpoint": shipped[NAME]["sha256"]}, command=COMMAND, progress="ablations", **SAMPLING)
+    iv.sweep(model, encoder, ablations(), PROMPTS, [0], FOLDER / f"{NAME}-objects.parquet", {"checkpoint": digest(NAME)}, command=COMMAND, progress="ablations", **SAMPLING)
     recoloured = [evaluate(model, encoder, HALF, [0], draw=shape_patches.recoloured(step), **SAMPLING).assign(step=step) for step in (2, 5, 9, 13)]
     made = {f"{NAME}-recoloured": pd.concat(recoloured, ignore_index=True)}
     for name in MODELS:
@@ -174,7 +173,7 @@ if not quick:
         at = composition.states(net, encoder, HALF, list(range(2000, 2000 + len(HALF))), **SAMPLING)
         made[f"{name}-causes"] = composition.causes(net, encoder, at, STEPS, sources)
     for file, table in made.items():
-        write_table(FOLDER / f"{file}.parquet", table, command=COMMAND, checkpoint=shipped[file.rsplit("-", 1)[0]]["sha256"], seed=0)
+        write_table(FOLDER / f"{file}.parquet", table, command=COMMAND, checkpoint=digest(file.rsplit("-", 1)[0]), seed=0)
 
 ablated = iv.outcomes(pd.read_parquet(FOLDER / f"{NAME}-objects.parquet"))
 patched = pd.read_parquet(FOLDER / f"{NAME}-shapes.parquet")
@@ -296,7 +295,7 @@ table = [
     {"panel": f"{h}, {kinds[str(h)]}" if str(h) in kinds else str(h), "tag": name, "role": role, "value": float(s.mean()), "spread": float(s.std())}
     for h in met
     for t, name in enumerate(list(tags)[:3])
-    for role, s in zip(composition.WORDS, scores[h.layer, h.head, t].T, strict=True)
+    for role, s in zip(WORD_ROLES, scores[h.layer, h.head, t].T, strict=True)
 ]
 Image(figures.to_png(view.role_scores(pd.DataFrame(table)), 128))
 
@@ -454,7 +453,7 @@ def panel(state, head, step, k):
     pattern = cache[f"blocks.{head.layer}.cross_attn.pattern"][k, head.head]  # [image, token]
     words = F.one_hot(encoder.encode(state.prompts).roles[k], len(ROLES)).float()
     shares = (pattern @ words).T.reshape(len(ROLES), 8, 8)
-    maps = {figures.ROLE_NAMES[role]: shares[ROLES.index(role)].numpy() for role in composition.WORDS}
+    maps = {figures.ROLE_NAMES[role]: shares[ROLES.index(role)].numpy() for role in WORD_ROLES}
     maps["other tokens"] = (shares[ROLES.index("filler")] + shares[ROLES.index("special")]).numpy()
     result = state.places[k] @ cache[f"blocks.{head.layer}.cross_attn.result"][k, head.head]  # [object, d]
     patches = composition.decode(model, result, state.times[step], spread)

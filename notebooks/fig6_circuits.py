@@ -46,12 +46,11 @@ from relcore.data.prompts import PHRASES, ROLES, parse, suite
 from relcore.data.scenes import COLORS, SHAPES
 from relcore.data.scoring import wilson
 from relcore.errors import RelcoreError
-from relcore.files import sha256
 from relcore.kernels import interventions as iv
 from relcore.kernels import tags
 from relcore.kernels.factors import FACTORS, Rewired, factor_table, variance_partition, word_vectors
 from relcore.kernels.synopsis import image_roles, role_attention
-from relcore.model.checkpoints import find
+from relcore.model.checkpoints import digest
 from relcore.model.diffusion import fast_precision
 from relcore.model.evaluation import evaluate, write_table
 from relcore.options import open_model
@@ -201,7 +200,7 @@ for label, arm in arms.items():
     file = RESULTS / "interventions" / f"{arm.name}-opposite.parquet"
     if not quick:
         made = opposite_table(arm, SUITE, [0, 1])
-        write_table(file, made, command="relcore notebooks --full --only fig6", checkpoint=sha256(find(arm.name)), seed=0)
+        write_table(file, made, command="relcore notebooks --full --only fig6", checkpoint=digest(arm.name), seed=0)
     opposites[label] = pd.read_parquet(file)
 
 

@@ -35,12 +35,11 @@ import pandas as pd
 
 from relcore.data.prompts import CANONICAL, TRAINED_TEMPLATES, suite
 from relcore.data.scoring import wilson
-from relcore.files import sha256
 from relcore.kernels.circuits import qk_maps, score, screen
 from relcore.kernels.factors import fusion, relation_effects
 from relcore.kernels.interventions import outcomes
 from relcore.kernels.robustness import SUITES, drops, restored, robustness, shift, shifts
-from relcore.model.checkpoints import find
+from relcore.model.checkpoints import digest
 from relcore.model.diffusion import fast_precision, sample
 from relcore.options import open_model
 from relcore.paths import RESULTS
@@ -274,7 +273,7 @@ for arm, rows in dose.groupby("arm", sort=False):
 if not quick:  # make the tables anew, or go on with them
     for name in ARMS:
         network, _, encoder, process = opened[name]
-        kept = {"settings": {"checkpoint": sha256(find(name))}, "process": process, "precision": fast_precision(), "progress": name}
+        kept = {"settings": {"checkpoint": digest(name)}, "process": process, "precision": fast_precision(), "progress": name}
         robustness(network, encoder, range(8), file=FOLDER / f"{name}.parquet", command="relcore notebooks --full --only fig8", **kept)
         if name == "e5-micro":
             restored(network, encoder, HEALED, WORDS, [0], file=FOLDER / f"{name}-restored.parquet", command="relcore notebooks --full --only fig8", **kept)

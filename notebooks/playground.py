@@ -38,7 +38,7 @@ from relcore.data.scoring import describe, detect, score
 from relcore.errors import RelcoreError
 from relcore.kernels import interventions as iv
 from relcore.kernels.factors import Rewired
-from relcore.model.checkpoints import manifest
+from relcore.model.checkpoints import shipped
 from relcore.model.diffusion import fast_precision
 from relcore.options import open_model
 from relcore.paths import RESULTS
@@ -189,7 +189,7 @@ def live(model, prompt, heads, by, hidden, relation, into, strength, noise, pict
 names = [str(iv.Head(layer, head, kind)) for kind in ("cross_attn", "attn") for layer in range(6) for head in range(3)]
 controls.live(
     live,
-    model=w.Dropdown(options=list(manifest()), value="rte-micro", description="model"),
+    model=w.Dropdown(options=list(shipped()), value="rte-micro", description="model"),
     prompt=w.Text(
         "red square is above blue circle",
         description="prompt",

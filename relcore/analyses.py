@@ -1,4 +1,4 @@
-"""The commands that take a model apart: `relcore synopsis`, `screen`, `ablate`, `rewire` and `robustness`."""
+"""The commands that take a model apart: `relcore fusion`, `synopsis`, `screen`, `ablate`, `rewire`, `robustness`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,31 @@ from .options import (
     phrases_of,
     sampling_of,
 )
+
+
+def fusion(
+    model: Model = "e5-micro",
+    out: Annotated[Path | None, typer.Option(help="Also write every measure to this parquet file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How much of each word is the relation, as the encoder gives it and after the model's caption MLP.
+
+    Example: relcore fusion --model e5-micro
+    """
+    import pandas as pd
+
+    from .kernels import factors
+    from .model.checkpoints import digest
+    from .model.evaluation import write_table
+
+    network, _, encoder, _ = open_model(model)
+    stages = {"as encoded": None, "after the caption MLP": network.caption_mlp}
+    table = pd.concat([factors.fusion(encoder, mlp).assign(where=where) for where, mlp in stages.items()],
+                      ignore_index=True)  # fmt: skip
+    if out:
+        write_table(out, table, command=command_line(), checkpoint=digest(model), seed=0)
+    shown = table.pivot(index=["measure", "token"], columns="where", values="value")[list(stages)]
+    emit(as_json, {"model": model, "words": table.to_dict("records")}, shown.to_string(float_format="%.3f"))
 
 
 def synopsis(
@@ -58,13 +83,13 @@ def synopsis(
 
 def screen(
     model: Model = "rte-micro",
-    token: Annotated[
-        str | None, typer.Option(help="relation, words, color1, shape1, color2 or shape2; all that fit if not given.")
-    ] = None,
+    token: Annotated[list[str] | None, typer.Option(help="relation, words, color1, shape1, color2 or shape2; several "
+                                                    "may be given, relation or all that fit if not.")] = None,
     centred: Annotated[bool, typer.Option(help="Take out what all relations share.")] = False,
     null: Annotated[str, typer.Option(help="shuffled, words or untrained.")] = "shuffled",
     along: Annotated[bool, typer.Option("--along", help="Every snapshot of a run trained with --snapshots.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Also write the heads to this parquet file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write these rows, and without --along those of each relation, "
+                                                  "to this parquet file.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +107,7 @@ def screen(
     from .model.evaluation import write_table
 
     network, _, encoder, _ = open_model(model)
-    tokens = [token] if token else [t for t in circuits.TOKENS if t != "words"] if encoder.contextual else ["relation"]
+    tokens = token or ([t for t in circuits.TOKENS if t != "words"] if encoder.contextual else ["relation"])
     options = {"centred": centred, "null": null, "seed": seed}
     if along:
         heads = circuits.along_training(Path(model), tokens, **options)
@@ -90,7 +115,8 @@ def screen(
         table = pd.concat([circuits.screen(network, encoder, t, **options) for t in tokens])
         heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
     if out:
-        write_table(out, heads.reset_index(drop=True), command=command_line(), checkpoint=digest(model), seed=seed)
+        rows = (heads if along else table).reset_index(drop=True)
+        write_table(out, rows, command=command_line(), checkpoint=digest(model), seed=seed)
     text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
     emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
 

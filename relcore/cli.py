@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """List the shipped models with their expected metrics.
+    """List the released models with their metrics; of those with a * only the tables are shipped.
 
     Example: relcore models --json
     """
@@ -43,12 +43,13 @@ def models(as_json: Json = False) -> None:
 
     entries = [{"name": name, **entry} for name, entry in manifest().items()]
     titles = "".join(f"{m.replace('relation_', ''):17}" for m in METRICS)
-    lines = [f"{'name':20}{'size':7}{'encoder':11}{'params':>7}  {titles}n (canonical prompts; 95 % intervals)"]
+    lines = [f"{'name':22}{'size':7}{'encoder':11}{'params':>7}  {titles}n (canonical prompts; 95 % intervals)"]
     for e in entries:
         m = e["metrics"]["canonical"]
         scores = "".join(f"{v['value']:.2f} ({v['low']:.2f}-{v['high']:.2f}) " for v in m.values())
         size = f"{e['params'] / 1e6:6.1f}M"
-        lines.append(f"{e['name']:20}{e['preset']:7}{e['encoder']:11}{size}  {scores}{m['color']['n']}")
+        name = e["name"] + ("" if e.get("shipped", True) else " *")
+        lines.append(f"{name:22}{e['preset']:7}{e['encoder']:11}{size}  {scores}{m['color']['n']}")
     emit(
         as_json,
         {"models": [{**e, "metrics": e["metrics"]["canonical"], "suites": e["metrics"]} for e in entries]},
@@ -184,7 +185,8 @@ def evaluate(
     emit(as_json, value, metrics_table(summary["metrics"]))
 
 
-for command in (analyses.synopsis, analyses.screen, analyses.ablate, analyses.rewire, analyses.robustness):
+for command in (analyses.fusion, analyses.synopsis, analyses.screen, analyses.ablate, analyses.rewire,
+                analyses.robustness):  # fmt: skip
     app.command()(command)
 
 

@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .data.prompts import PHRASES, suite
 from .data.scenes import RELATIONS
 from .data.scoring import METRICS, proportion
 from .errors import RelcoreError
 from .kernels import circuits, geometry
 from .kernels.composition import relation_heads
-from .kernels.factors import FACTORS, factor_table, variance_partition, word_vectors
 from .kernels.interventions import chance, in_relation, opposite_relation, outcomes
 from .kernels.robustness import drops
 from .model.evaluation import reached, training_curve
@@ -61,7 +59,7 @@ def _opened(model: str):
 
 @cache
 def _screened(model: str, token: str) -> pd.DataFrame:
-    return circuits.screen(*_opened(model), token, draws=1)
+    return circuits.screened(model, token)
 
 
 # --- measures ------------------------------------------------------------------------------------------------------
@@ -193,16 +191,6 @@ def place_of_screened(model: str, folder: Path, *, by: str) -> Value:
     return 1 + int((size > size[str(mine)]).sum()), math.nan, math.nan, len(size)
 
 
-def amplified(model: str, folder: Path, *, token: str) -> Value:
-    """The relation's partial R^2 in a word after the caption MLP over that before it. n: prompts (every phrase)."""
-    (network, encoder), prompts = _opened(model), suite(PHRASES)
-    text = encoder.encode(prompts)
-    factors = factor_table(prompts, text)[FACTORS[token]]
-    shares = [variance_partition(word_vectors(text, token, mlp), factors, permutations=0).set_index("factor").partial
-              for mlp in (None, network.caption_mlp)]  # fmt: skip
-    return shares[1]["relation"] / shares[0]["relation"], math.nan, math.nan, len(prompts)
-
-
 def word_cosine(model: str, folder: Path, *, stage: str, same: bool) -> Value:
     """Mean cosine of direction words of the training phrases, of one meaning or of different ones, at one place."""
     network, encoder = _opened(model)
@@ -212,4 +200,4 @@ def word_cosine(model: str, folder: Path, *, stage: str, same: bool) -> Value:
 
 
 MEASURES = {f.__name__: f for f in (share, ratio, change, shows, reworded, entry, lag, later, steepest, beyond_nulls,
-                                    place_of_screened, amplified, word_cosine)}  # fmt: skip
+                                    place_of_screened, word_cosine)}  # fmt: skip

@@ -33,8 +33,11 @@ from torch import Tensor
 from ..data.prompts import PHRASES, ROLES, suite
 from ..data.scenes import COLORS, RELATIONS, SHAPES
 from ..errors import RelcoreError
+from ..model.checkpoints import manifest, shipped
 from ..model.dit import DiT
+from ..model.evaluation import stored
 from ..model.training import open_model
+from ..paths import RESULTS
 from .factors import factor_table, relation_effects, word_vectors
 
 TOKENS = ("relation", "words", "color1", "shape1", "color2", "shape2")
@@ -192,6 +195,20 @@ def screen(model: DiT, encoder, token: str = "relation", *, centred: bool = Fals
     bounds = drawn.quantile(torch.tensor([0.025, 0.975]), dim=-1).flatten(1)  # [low and high, head of any layer]
     table.loc[table.relation == "mean", ["null_low", "null_high"]] = bounds.T.numpy()
     return table
+
+
+def screened(name: str, token: str) -> pd.DataFrame:
+    """`screen` of a released model's raw maps; from its table in `results` if only that is shipped.
+
+    Raises RelcoreError if the model is unknown, the token does not fit it, or its table is missing.
+    """
+    if name in manifest() and name not in shipped():
+        table = stored(path := RESULTS / "screening" / f"{name}-end.parquet")
+        if token not in set(table.get("token", ())):
+            raise RelcoreError(f"'{path}' has no scores of token {token} for '{name}': restore it from git")
+        return table[table.token == token].reset_index(drop=True)
+    model, _, encoder, _ = open_model(name)
+    return screen(model, encoder, token)
 
 
 def nulls(model: DiT, encoder, token: str = "relation", **options) -> pd.DataFrame:

@@ -32,7 +32,6 @@ from .interventions import Batch, Head, by_layer, opposite
 from .synopsis import image_roles
 from .tags import COVERED, OBJECTS
 
-WORDS = WORD_ROLES  # the chapters' name for them
 SELECTIVE = 0.1  # the least selectivity of an object head
 NEEDED = 0.1  # and the least loss of shape accuracy without it
 CAUSES = ("relation head", "relation head, direct path", "colour in the picture", "both")
@@ -86,9 +85,9 @@ def object_heads(synopsis: pd.DataFrame, after: int, changes: pd.DataFrame | Non
 
 @torch.no_grad()
 def role_vectors(model: DiT, encoder, prompts: list[str]) -> Tensor:
-    """What keys and values are made of, by role: [prompt, role of WORDS, d], after the caption MLP, mean of tokens."""
+    """What keys and values are made of, by WORD_ROLES: [prompt, role, d], after the caption MLP, mean of tokens."""
     text = encoder.encode(prompts)
-    return torch.stack([word_vectors(text, role, model.caption_mlp) for role in WORDS], 1)
+    return torch.stack([word_vectors(text, role, model.caption_mlp) for role in WORD_ROLES], 1)
 
 
 @torch.no_grad()

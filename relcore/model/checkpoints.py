@@ -1,8 +1,9 @@
 """Checkpoints: safetensors files that say in their own header what they are.
 
 Header: `config` (architecture), `recipe` (how it was trained), `provenance` (commit, data hash,
-machine), `metrics` (with n and intervals). A shipped checkpoint also stands in MANIFEST.json with
-its sha256. Nothing is ever unpickled, and every write replaces its file in one step.
+machine), `metrics` (with n and intervals). A released model also stands in MANIFEST.json with the sha256 of
+its checkpoint; of further seeds only that and the tables are shipped ("shipped": false), to keep the download small.
+Nothing is ever unpickled, and every write replaces its file in one step.
 """
 
 import json
@@ -21,13 +22,18 @@ MANIFEST = "MANIFEST.json"
 
 
 def manifest(folder: Path = CHECKPOINTS) -> dict[str, dict]:
-    """{name: entry} of the shipped checkpoints."""
+    """{name: entry} of the released models, those without a checkpoint here included: see `shipped`."""
     try:
         return json.loads((folder / MANIFEST).read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise RelcoreError(f"'{folder / MANIFEST}' cannot be read ({error}): restore it from git") from error
+
+
+def shipped(folder: Path = CHECKPOINTS) -> dict[str, dict]:
+    """{name: entry} of the released models that can be loaded by name."""
+    return {name: entry for name, entry in manifest(folder).items() if entry.get("shipped", True)}
 
 
 def save_model(path: Path, weights: dict[str, Tensor], config: DiTConfig, header: dict,
@@ -39,15 +45,19 @@ def save_model(path: Path, weights: dict[str, Tensor], config: DiTConfig, header
 
 def find(name: str, folder: Path = CHECKPOINTS) -> Path:
     """The file of a shipped model's name, of a path, or of a training run's folder."""
-    shipped = manifest(folder)
-    if name in shipped:
+    here = shipped(folder)
+    if name in here:
         return folder / f"{name}.safetensors"
+    if entry := manifest(folder).get(name):
+        raise RelcoreError(f"of '{name}' only the tables are shipped; for its weights, train it again: relcore train "
+                           f"--preset {entry['preset']} --encoder {entry['encoder']} --seed {entry['seed']} "
+                           f"--out runs/{name}, then relcore release runs/{name} {name}")  # fmt: skip
     path = Path(name)
     if path.is_dir():
         path = path / "model.safetensors"
     if path.suffix == ".safetensors" and path.exists():
         return path
-    raise RelcoreError(f"unknown model '{name}': choose from {', '.join(shipped) or 'none shipped'}, "
+    raise RelcoreError(f"unknown model '{name}': choose from {', '.join(here) or 'none shipped'}, "
                        "or give the path of a .safetensors file or of a training run's folder")  # fmt: skip
 
 

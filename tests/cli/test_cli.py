@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 
 METRICS = {"color", "shape", "binding", "relation_strict", "relation_loose"}
@@ -68,6 +69,22 @@ def test_ablate_reports_the_fixed_fields_and_goes_on_with_its_file(tmp_path):
     assert result("ablate", "--head", "L3H2", *fast) == one and out.stat().st_mtime_ns == before
     refused = relcore("ablate", "--head", "L3H2", *fast, "--steps", 2)
     assert refused.returncode == 2 and "steps" in refused.stderr and out.stat().st_mtime_ns == before
+
+
+def test_screen_prints_the_means_and_writes_every_relation(tmp_path):
+    out = tmp_path / "heads.parquet"
+    heads = result("screen", "--token", "relation", "--token", "words", "--out", out)["heads"]
+    assert len(heads) == 2 * 18 and {head["token"] for head in heads} == {"relation", "words"}
+    table = pd.read_parquet(out)
+    assert table.groupby("token").size().to_dict() == {"relation": 18 * 9, "words": 18 * 10}
+    assert len(table.attrs["checkpoint"]) == 64 and table.attrs["command"].startswith("relcore screen")
+
+
+def test_fusion_gives_every_measure_before_and_after_the_caption_mlp(tmp_path):
+    words = pd.DataFrame(result("fusion", "--model", "rte-micro", "--out", tmp_path / "words.parquet")["words"])
+    equal = words[(words.measure == "relation at equal length") & (words.token == "shape2")].set_index("where").value
+    assert set(equal.index) == {"as encoded", "after the caption MLP"} and (equal.abs() < 1e-9).all()  # no context
+    assert len(pd.read_parquet(tmp_path / "words.parquet")) == len(words)
 
 
 BAD_INPUT = {

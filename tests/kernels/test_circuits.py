@@ -29,10 +29,11 @@ from relcore.kernels.circuits import (
     ramps,
     score,
     screen,
+    screened,
     text_vectors,
     write_directions,
 )
-from relcore.model.checkpoints import save_model
+from relcore.model.checkpoints import load_model, save_model
 from relcore.model.dit import D_HEAD, DiT, DiTConfig
 
 RTE, E5 = make_encoder("rte"), make_encoder("e5")
@@ -360,6 +361,24 @@ def test_agreement_with_a_measure_that_does_not_vary():
     table = agreement(heads, draws=100).set_index(["first", "second"])
     assert table.loc[("a", "flat"), ["rho", "low", "high"]].isna().all()
     assert table.loc[("a", "nearly"), ["rho", "low", "high"]].notna().all()  # though some draws are constant
+
+
+# --- released models -----------------------------------------------------------------------------------
+
+
+def test_a_model_without_a_checkpoint_is_screened_by_its_table(tmp_path, monkeypatch):
+    live = screened("rte-micro", "words")
+    pd.testing.assert_frame_equal(live, screen(load_model("rte-micro")[0], RTE, "words"))
+    monkeypatch.setattr(circuits, "RESULTS", tmp_path)
+    monkeypatch.setattr(circuits, "shipped", dict)
+    with pytest.raises(RelcoreError, match="rte-micro-end.parquet.*token words.*git"):
+        screened("rte-micro", "words")
+    table = pd.concat([live, live.assign(token="relation", cosine=-live.cosine)], ignore_index=True)
+    (tmp_path / "screening").mkdir()
+    table.to_parquet(tmp_path / "screening" / "rte-micro-end.parquet")
+    pd.testing.assert_frame_equal(screened("rte-micro", "words"), live)
+    with pytest.raises(RelcoreError, match="unknown model"):
+        screened("nosuch", "words")
 
 
 # --- along training -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from relcore import files
 from relcore.errors import RelcoreError
 from relcore.files import read_tensors, replacing, sha256, write_json
+from relcore.model import checkpoints
 from relcore.model.checkpoints import find, load_model, manifest, save_model
 
 HEADER = {
@@ -88,6 +89,17 @@ def test_shipped_file_that_is_missing(shipped):
     shipped.unlink()
     message = refusal("small", shipped.parent)
     assert str(shipped) in message and "missing" in message
+
+
+def test_released_model_whose_checkpoint_is_not_shipped(shipped):
+    file = shipped.parent / "MANIFEST.json"
+    entries = json.loads(file.read_text())
+    entry = {**entries["small"], "preset": "micro", "encoder": "e5", "seed": 3, "shipped": False}
+    file.write_text(json.dumps({**entries, "other-s3": entry}))
+    assert set(manifest(shipped.parent)) == {"small", "other-s3"}
+    assert set(checkpoints.shipped(shipped.parent)) == {"small"}
+    message = refusal("other-s3", shipped.parent)
+    assert "'other-s3'" in message and "--preset micro --encoder e5 --seed 3" in message and "release" in message
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
