@@ -42,6 +42,7 @@ def models(as_json: Json = False) -> None:
     from .model.checkpoints import manifest
 
     entries = [{"name": name, **entry} for name, entry in manifest().items()]
+    entries.sort(key=lambda e: (e["preset"], e["encoder"], e["name"]))
     titles = "".join(f"{m.replace('relation_', ''):17}" for m in METRICS)
     lines = [f"{'name':22}{'size':7}{'encoder':11}{'params':>7}  {titles}n (canonical prompts; 95 % intervals)"]
     for e in entries:
