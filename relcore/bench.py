@@ -41,7 +41,7 @@ SQUARE = 1536  # rows of a matrix whose square gets the most FLOP/s
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 COMPILED = "diffusers_compiled"
 PEERS = {"diffusers": "AttnProcessor2_0", "diffusers_written_out": "AttnProcessor"}  # its default comes first
-EQUAL = {"steps": 9, "guided_until": 0.1}  # rte-micro is then as accurate as drawn like the peer (book/benchmark.md)
+EQUAL = {"steps": 7, "guidance": 6.0, "guided_until": 0.1}  # rte-micro is then as accurate as drawn like the peer
 
 
 def compare(*works: Work, repeats: int = 7) -> list[list[float]]:
@@ -167,7 +167,7 @@ def summed_up(what: str, times: dict[str, list[float]], peers: dict[str, str]) -
 
 def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, str],
              compiled: bool = False) -> tuple[dict, dict]:  # fmt: skip
-    """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL, the peer by its own pipeline.
+    """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL (book/benchmark.md), the peer by its own pipeline.
 
     The peer draws as in the paper, 14 steps of DPM-Solver++ guided by 4.5 to the end; weights in bf16 where it is fast;
     no text encoder, no VAE. Accuracy is judged on our own rte-micro, drawn with either setting: see EQUAL.

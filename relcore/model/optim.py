@@ -53,17 +53,25 @@ class Muon(torch.optim.Optimizer):
                     )
 
 
-def make_optimizers(
-    model: DiT, name: str, lr: float, muon_lr: float, dtype: torch.dtype = torch.float32
-) -> list[torch.optim.Optimizer]:
-    """name: "muon" (matrices of the blocks by Muon, the rest by AdamW) or "adamw" (everything)."""
+def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float, dtype: torch.dtype = torch.float32,
+                    caption_lr: float | None = None) -> list[torch.optim.Optimizer]:  # fmt: skip
+    """name: "muon" (matrices of the blocks by Muon, the rest by AdamW) or "adamw" (everything).
+
+    caption_lr: AdamW's rate for the caption MLP, if not lr. Each group has its rate as "peak", for a schedule to scale.
+    """
     matrices = [p for n, p in model.blocks.named_parameters() if p.ndim == 2 and n.endswith("weight")]
     if name == "adamw":
         matrices = []
-    chosen = {id(p) for p in matrices}
+    caption = list(model.caption_mlp.parameters())
+    chosen = {id(p) for p in [*matrices, *caption]}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
-    return [adamw, Muon(matrices, lr=muon_lr, dtype=dtype)] if matrices else [adamw]
+    groups = [{"params": rest, "lr": lr}, {"params": caption, "lr": lr if caption_lr is None else caption_lr}]
+    optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=muon_lr, dtype=dtype))
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["peak"] = group["lr"]
+    return optimizers
 
 
 def ema_update(average: dict[str, Tensor], model: nn.Module, step: int, decay: float = 0.999) -> None:

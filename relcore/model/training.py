@@ -51,6 +51,7 @@ class TrainConfig:
     noise_std: float = RectifiedFlow.std
     optimizer: str = "muon"
     lr: float = 1e-3  # AdamW
+    caption_lr: float = 1e-3  # AdamW, for the caption MLP
     muon_lr: float = 0.02
     warmup: int = 50  # steps
     drop_text: float = 0.1  # share of captions replaced by the empty prompt, for guidance
@@ -93,7 +94,8 @@ class Run:
         self.model = DiT(replace(PRESETS[config.preset], text_dim=self.encoder.dim)).to(self.accelerator.device)
         self.model = self.model.compiled() if compiled else self.model
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
-        self.optimizers = make_optimizers(self.model, config.optimizer, config.lr, config.muon_lr, dtype)
+        self.optimizers = make_optimizers(self.model, config.optimizer, config.lr, config.muon_lr, dtype,
+                                          config.caption_lr)  # fmt: skip
         self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}  # EMA
         self.step, self.seconds, self.rows, self.losses = 0, 0.0, [], []
         state = self.folder / "state.safetensors"
@@ -128,10 +130,9 @@ class Run:
         tensors, header = read_tensors(path)
         if "step" not in header:
             raise RelcoreError(f"'{path}' is not the state of a training run: name another folder")
-        old = {k: v for k, v in header["config"].items() if k != "samples"}
-        new = {k: v for k, v in asdict(self.config).items() if k != "samples"}
-        if changed := [k for k in new if old.get(k) != new[k]]:
-            raise RelcoreError(f"cannot resume '{path.parent}': {', '.join(f'{k} was {old.get(k)}' for k in changed)}: "
+        old, new = asdict(TrainConfig()) | header["config"], asdict(self.config)
+        if changed := [k for k in new if k != "samples" and old[k] != new[k]]:
+            raise RelcoreError(f"cannot resume '{path.parent}': {', '.join(f'{k} was {old[k]}' for k in changed)}: "
                                "give the same values, or another folder")  # fmt: skip
         self.step, self.seconds, self.rows, self.losses = (header[k] for k in ("step", "seconds", "rows", "losses"))
         for optimizer in self.optimizers:
@@ -167,8 +168,8 @@ class Run:
 
     def _step(self, parallel) -> torch.Tensor:
         rate = self.config.rate(self.step * self.config.batch)
-        for optimizer, peak in zip(self.optimizers, (self.config.lr, self.config.muon_lr), strict=False):
-            optimizer.param_groups[0]["lr"] = peak * rate
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group["lr"] = group["peak"] * rate
         with self.accelerator.autocast():
             loss = training_loss(parallel, self.process, *self.batch())
         self.accelerator.backward(loss)

@@ -79,6 +79,14 @@ def test_every_parameter_has_one_optimiser(tiny):
     assert sum(len(group["params"]) for group in alone.param_groups) == len(names)
 
 
+def test_the_caption_mlp_can_have_its_own_rate(tiny):
+    adamw, muon = make_optimizers(tiny, "muon", 1e-3, 0.02, caption_lr=1e-4)
+    names = {id(p): name for name, p in tiny.named_parameters()}
+    peaks = {names[id(p)]: group["peak"] for group in adamw.param_groups for p in group["params"]}
+    assert {name for name, peak in peaks.items() if peak == 1e-4} == {n for n in peaks if n.startswith("caption_mlp.")}
+    assert set(peaks.values()) == {1e-3, 1e-4} and muon.param_groups[0]["peak"] == 0.02
+
+
 def test_average_warms_up_then_decays_slowly(tiny):
     old = {name: torch.zeros_like(p) for name, p in tiny.named_parameters()}
     for step, rate in ((0, 0.9), (10, 9 / 20), (10**6, 0.001)):

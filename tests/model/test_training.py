@@ -16,7 +16,7 @@ import torch
 
 from relcore.data.prompts import PHRASES, parse
 from relcore.errors import RelcoreError
-from relcore.files import read_tensors
+from relcore.files import read_tensors, write_tensors
 from relcore.model import training
 from relcore.model.checkpoints import load_model, save_model
 from relcore.model.dit import DiT
@@ -147,6 +147,17 @@ def test_a_recipe_of_another_version_is_refused_by_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"preset": "tiny", "layout": 24000}))
     with pytest.raises(RelcoreError, match="another version, with layout.*anew"):
         recipe_from({}, [], tmp_path)
+
+
+def test_a_run_of_before_a_recipe_value_existed_goes_on_with_its_default(tmp_path):
+    train(replace(QUICK, samples=8), tmp_path / "run")
+    state = tmp_path / "run" / "state.safetensors"
+    tensors, header = read_tensors(state)
+    del header["config"]["caption_lr"]
+    write_tensors(state, tensors, header)
+    assert Run(replace(QUICK, samples=16), tmp_path / "run", resume=True).step == 1
+    with pytest.raises(RelcoreError, match="caption_lr was 0.001"):
+        Run(replace(QUICK, caption_lr=1e-4), tmp_path / "run", resume=True)
 
 
 def test_snapshots_are_the_weights_of_each_evaluation(tmp_path):
