@@ -429,8 +429,7 @@ for h in objects:
 # %% [markdown]
 # The total effect is the shape: corners that are added to a square, edges cut from a circle. It works in the outline, and it shrinks as the outline is fixed. The direct effect is a third of the size and nearly unrelated (cosine
 # .37 at step 4, .11 at step 13). The reason shows in the picture: where the attention is all or nothing, a head writes the *same* vector at every token of an object, so the same pattern in every token's patch. A square cannot be
-# drawn that way. The object heads say *which* shape; where its edges run within each token is worked out by the layers after them, which know the token's place. In the network of the paper's size there are more layers between and
-# it should be no different.
+# drawn that way. The object heads say *which* shape; where its edges run within each token is worked out by the layers after them, which know the token's place.
 #
 # How far apart the written vectors are for the three shapes, head by head, is printed above: L4H1 keeps all three apart, L4H0 the square from the others, L4H2 least.
 
@@ -613,7 +612,7 @@ print(f"n = {ablated.n.max()} each")
 
 # %% [markdown]
 # Relation and object heads together draw .77 of the pictures as the prompt says. With L3H1, the one other head whose loss costs shapes, it is .95, as good as all eighteen (.98; the intervals overlap), and both shapes are always there. None of the five can be spared: without any one of them
-# .23 (L3H1) to .83 (the relation head) of the pictures fail. So the circuit of this model is five heads: one for the relation, three for the shapes, and one that tells the image about the text as a whole. This is a test of single removals, not of all sets of five.
+# .23 (L3H1) to .83 (the relation head) of the pictures fail. So the circuit of this model is five heads: one for the relation, three for the shapes, and one, L3H1, which looks at its words from every place alike ({doc}`fig6_circuits`). This is a test of single removals, not of all sets of five.
 #
 # ## How few heads are enough, over the seeds
 #
@@ -648,7 +647,7 @@ for name, table in smallest.items():
 # **RTE: five heads, five, and eight.** In seeds 0 and 2 the five most needed heads do what all eighteen do, relation heads among them, and none of the five can be spared; for seed 0 they are the five of above. Seed 3 gets to .82 with five, and needs more than twice as many for the last tenth.
 #
 # **e5-small: two, three and four.** The paper finds the contextual network's circuit diffuse. Here it is the *smaller* one: in e5-micro two heads, which look at nothing but the colour words, draw shapes and relation as well as all eighteen. The words already know where each object goes and what it is, so that there is less to be put together.
-# But single ablations do not find such a set in every model: in e5-micro-s2, where taking one head away costs .11 at the most, the curve stands still from three heads to eight and jumps at ten, with L4H1, whose loss alone costs nothing, because others can stand in for it. RTE's heads have fewer stand-ins: the first five of every model cost .17 or more each, taken away alone.
+# But single ablations do not find such a set in every model: in e5-micro-s2 taking one head away costs .11 at the most. The curve stands still from three heads to eight. At ten it jumps, with L4H1: its loss alone costs nothing, as others stand in for it, but here the others are gone. RTE's heads have fewer stand-ins: the first five of every model cost .17 or more each, taken away alone.
 #
 # Six models are few, the sets were found with 96 pictures a step on the same 96 prompts, and the search is not exhaustive: another set of as many heads may do as well.
 #

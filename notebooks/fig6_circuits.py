@@ -22,7 +22,8 @@
 # shorter way with the second. Here both are put together from measured parts, step by step, and then tested on the pictures.
 #
 # **The heads are not chosen by hand.** Every head is removed in turn (its output replaced by its mean). The *relation head* is the cross-attention head whose removal costs the most relation (loose); the *object
-# heads* are the others that cost at least half of the largest fall of the shape. The criterion finds heads that matter; what they do, the later steps must show.
+# heads* are the others that cost at least half of the largest fall of the shape. The criterion finds heads that matter; what they do, the later steps must show. ({doc}`fig4_relation_head` and {doc}`fig5_object_head` choose by weights and by attention
+# as well, so that their object heads are three and not four.)
 #
 # Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, 18 steps, **one seed a model**. Effects and attention come from the tables in `results` (96 canonical prompts, two pictures each for the
 # effects and three for the attention); maps, tags and pictures are computed here.
@@ -372,7 +373,7 @@ for label, arm in arms.items():
 #
 # **RTE: places first, then shapes.** Only the relation words say the relation. L3H2 reads them on the side where *object 2* belongs (.97 of its attention there, .08 at object 1's places) and the colour words elsewhere, when the
 # picture is still noise. What it writes splits the picture in two: a tag. Without the head, the relation is right in .31 of those pictures that have both objects, and with its result from the opposite
-# prompt the picture shows the opposite relation in .96. Behind it, the object heads read shape words, and only where the tag sends them: without one of them shapes are lost, but where both objects are
+# prompt the picture shows the opposite relation in .96. Behind it, the object heads read shape words, at first where the tag sends them and later where the colour in the picture does ({doc}`fig5_object_head`): without one of them shapes are lost, but where both objects are
 # there, the relation stays as it was (.98 to 1.00). One of the four, L3H1, stands in the relation head's own layer, sees no tag, and looks at its words from every place alike.
 #
 # **e5-small: words that know, and one vector for all places.** The network reads the two colour words and nothing else of weight: hiding the relation words changes no verdict, hiding both shape words .02 of them. L3H1 always reads

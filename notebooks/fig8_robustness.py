@@ -81,7 +81,7 @@ for (arm, words), rows in found.groupby(["arm", "words"], sort=False):
     print(f"{arm}; {words}: {shares} [{loose.low:.3f}, {loose.high:.3f}]{change}; object 1 is displaced by ({values.value['dx']:+.1f}, {values.value['dy']:+.1f}); n = {loose.n}")
 
 # %% [markdown]
-# **"The" breaks neither.** With "the" before the second object e5-micro keeps .97, MiniLM .92, RTE .97: the paper's T5 falls to .50 there. Without "is" e5-micro is at .91, with "the" twice at .89; MiniLM falls furthest, to .80 with "the" twice.
+# **One "the" breaks neither.** With "the" before the second object e5-micro keeps .97, MiniLM .92, RTE .97: the paper's T5 falls to .50 there. Without "is" e5-micro is at .91, with "the" twice at .89; MiniLM falls furthest, to .80 with "the" twice.
 #
 # **But the failure that the paper describes is there, with other words.** "A ... a ..." and "there ... really ... this ..." leave most of e5-micro's colours (.99, .94) and shapes (.96, .88) and take the relation (.79, .54), and the first objects drift to one side, by (-12, +5) and (-11, +21) units. RTE fails otherwise with the same
 # fillers: the shapes go as well (.66), because every word stands one or two places further along than it ever has, and RTE tells the objects' words apart by their places alone. So "RTE does not mind" holds for words that it has met near their usual places, here as in the paper, and not beyond.
@@ -256,7 +256,7 @@ for name, arm in ARMS.items():
     ]
 dose = pd.DataFrame(dose)
 
-# %% mystnb={"figure": {"caption": "For each model: the relation's share of the variance of an object's word, beyond what its place tells (after the caption MLP, the largest of the four words, 96 canonical prompts); the loose relation lost when the relation words are hidden from it; and lost on average over six wordings with other fillers and articles. 95 % intervals where there are any. Micro scale, seed 0.", "name": "fig-dose"}}
+# %% mystnb={"figure": {"caption": "For each model: the relation's share of the variance of an object's word, beyond what its place tells (after the caption MLP, the largest of the four words, 96 canonical prompts); the loose relation lost when the relation words are hidden from it; and lost on average over six wordings with other fillers and articles. RTE, e5-small, MiniLM, and e5-small trained on four templates; n = 192 pictures for the words hidden, 528 to 2112 a wording; 95 % intervals, the share of variance is exact. Micro scale, seed 0.", "name": "fig-dose"}}
 _ = figures.dots(dose, "arm", "measure", xlabel="share of variance, or of pictures")
 
 # %% tags=["nbval-check-output"]
@@ -264,8 +264,8 @@ for arm, rows in dose.groupby("arm", sort=False):
     print(f"{arm}: " + ", ".join(f"{r.measure} {abs(r.value):.3f}" + ("" if np.isnan(r.low) else f" [{r.low:.3f}, {r.high:.3f}]") for r in rows.itertuples()))
 
 # %% [markdown]
-# **No dose-response.** The more fused text is not the more fragile: e5-small, with ten times MiniLM's share, loses .14 and MiniLM .20; RTE, with none, .13. Relying on the relation words or not is a matter of all or nothing (.75 and .00). What decides how much other words cost is what the network was trained on: the same
-# fused text loses .02 after training on four templates. Four models, three encoders, one seed each: that is enough to refute a simple rule and not enough for another one.
+# **No dose-response.** The more fused text is not the more fragile: e5-small, with ten times MiniLM's share, loses .14 and MiniLM .20; RTE, with none, .13. Of these four, RTE loses .75 without its relation words and the others nothing. What the network was trained on matters more: the same
+# fused text loses .02 after training on four templates, if in one run, and runs differ (above). Four models, three encoders, one seed each: that is enough to refute a simple rule and not enough for another one.
 #
 # ### Checked again, just now
 

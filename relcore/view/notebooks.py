@@ -1,11 +1,15 @@
 """Run the notebooks: sync each pair, execute with papermill, keep only what belongs in git."""
 
+import sys
 import time
 from pathlib import Path
 
 from ..errors import RelcoreError
 from ..files import replacing
 from ..paths import NOTEBOOKS
+
+# Of two cores that draw 20 pictures a second: by the pictures in the tables that a full run makes again.
+FULL_MINUTES = {"fig2": 8, "fig3a": 12, "fig3b": 2, "fig4": 25, "fig5": 20, "fig6": 3, "fig7": 5, "fig8": 80}
 
 
 def normalise(notebook):
@@ -23,7 +27,7 @@ def normalise(notebook):
 def run_all(quick: bool = True, only: str | None = None, folder: Path = NOTEBOOKS) -> list[dict]:
     """Run every notebook of the folder (whose name contains `only`) in place; [{name, seconds}].
 
-    The .py file is the source: the .ipynb is made from it, executed with the parameter `quick`,
+    How long it will take, roughly, is said on stderr beforehand. The .py file is the source: the .ipynb is made from it, executed with the parameter `quick`,
     normalised and written in one step. A failing cell leaves the old .ipynb as it was.
     """
     try:
@@ -37,6 +41,8 @@ def run_all(quick: bool = True, only: str | None = None, folder: Path = NOTEBOOK
     sources = [s for s in sorted(folder.glob("*.py")) if not only or only in s.stem]
     if not sources:
         raise RelcoreError(f"no notebook in '{folder}'" + (f" has '{only}' in its name" if only else ""))
+    minutes = sum(1 if quick else FULL_MINUTES.get(source.stem.split("_")[0], 1) for source in sources)
+    print(f"{len(sources)} notebooks, about {minutes} minutes on two cores with bf16 units", file=sys.stderr)
     done = []
     for source in sources:
         target, start = source.with_suffix(".ipynb"), time.perf_counter()
