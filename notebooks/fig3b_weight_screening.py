@@ -341,7 +341,10 @@ for (name, token), rows in every_seed.groupby(["model", "token"], sort=False):
 #
 # **With RTE the second working seed has no such head by its mean cosine.** It has two that share the work: L1H1 (-.95, -.96 for above and below, near 0 for left and right) and L1H2 (.97 for left and right, .1 for above and below). Their means are -.56 and .62, and L4H0, which does not matter, has .63. The
 # projection finds both, and {doc}`fig4_relation_head` shows that they are the ones: given the opposite relation's output they turn the relation round, and the rest of their layer does nothing. *A mean over all relations misses heads that specialise.* **The third, seed 3, has one again, and with the paper's sign**: L3H1, .94 (.92 to .96 over the eight relations), with L3H0 beside it for some of them. Seed 1 of RTE never learnt to bind
-# and has no head at all: its cosines are below .1, its projections below 1.
+# and has no head at all: its cosines are below .1, its projections below 1. Nor has rte-micro-s4, the other one.
+#
+# **At twice the width one head stands out with either kind of text.** In **rte-mini** L2H0 has -.95 (-.91 to -.98 over the eight relations) and a projection of 490, where no other of the 36 heads passes .55 or 15. In **e5-mini** L0H5 has -.93 on either colour word and -.90 and -.91 on the shape words, all of the sign that object 2's words should have;
+# L0H4 has it on the colour words, and L4H5 and L2H5 the other sign. The paper's head of this kind, in its T5 network, has -.98 on `shape2`. It is there in e5-mini, then; but the network goes by the colour words, which the same head reads ({doc}`fig7_text_fusion`).
 #
 # ## Does a score mean that the head matters?
 #
@@ -367,7 +370,7 @@ def measured(name):
 
 matters = {name: measured(name) for name in ABLATED}
 
-# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel, with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for seed 0 and 96 for the others. Micro scale; RTE, e5-small and MiniLM as contextual encoders, every seed that has learned its task.", "name": "fig-screening-against-ablation"}}
+# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel (mini: 36), with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for seed 0 and 96 for the others. Micro scale; RTE, e5-small and MiniLM as contextual encoders, every seed that has learned its task.", "name": "fig-screening-against-ablation"}}
 dots = pd.concat([heads.reset_index().assign(panel=name, x=heads["size"].to_numpy()) for name, heads in matters.items()])
 Image(figures.to_png(figures.named_dots(dots.assign(y=dots.fall, named=dots.fall >= 0.1), "largest mean cosine, without its sign", "fall of loose relation"), 64))
 
@@ -378,7 +381,7 @@ for name, heads in matters.items():
 
 # %% [markdown]
 # Do the three ways to find a head agree? *Attention* is the larger of the two objects' masses ({doc}`fig3a_attention_synopsis`) on the words that tell the network the relation: the relation words with RTE, both colour words with a contextual encoder.
-# Rank correlations over the 18 heads of each model, with 95 % bootstrap intervals over heads.
+# Rank correlations over the heads of each model, 18 or, in mini, 36, with 95 % bootstrap intervals over heads.
 
 # %% tags=["hide-input"]
 ranked = pd.concat([circuits.agreement(heads[list(MEASURED)]).assign(model=name) for name, heads in matters.items()])
@@ -388,11 +391,11 @@ kept = ranked[~((ranked["first"] == "size") & (ranked["second"] == "strength"))]
 kept.pivot(index="model", columns="pair", values="shown").loc[ABLATED, kept.pair.unique()].rename_axis(index=None, columns=None).style
 
 # %% [markdown]
-# Over all heads nothing agrees with anything beyond doubt: most heads do nothing, and their order is noise. Of 45 correlations two have intervals that leave out 0, both of seed 0 of e5-small, and where 45 are tried one or two would by chance. The first places tell more.
+# Over all heads nothing agrees with anything beyond doubt: most heads do nothing, and their order is noise. Of 55 correlations four have intervals that leave out 0, and where 55 are tried two or three would by chance. The first places tell more.
 #
-# - **RTE.** In each of the three models the head whose loss costs the relation most is among those that the screening puts forward, by cosine (seeds 0 and 3) or by projection (all three, {doc}`fig4_relation_head`), and looks most at the relation words (.97, .72, .50). The others that matter draw shapes ({doc}`fig5_object_head`),
+# - **RTE.** In each of the four models the head whose loss costs the relation most is among those that the screening puts forward, by cosine (seeds 0 and 3, and mini) or by projection (all four, {doc}`fig4_relation_head`), and looks most at the relation words (.97, .72, .50 and, in mini, .99). The others that matter draw shapes ({doc}`fig5_object_head`),
 #   which the loose relation needs as well. A large cosine alone means little: L4H0 of seed 3 has -.89, and nothing is lost without it.
-# - **e5-small.** The heads that matter look at the colour words and at hardly anything else, but so do heads that do not matter. In two seeds of four the screening has them: L3H2 of e5-micro (.90), one of the two that matter there, and L1H1 of e5-micro-s3 (.93), whose loss costs .60. In the other two their cosines are middling (.34, .38). In e5-micro-s2 no single head does much (.11 at the most), and its two best scores, L0H0 and L0H1 of
+# - **e5-small.** The heads that matter look at the colour words and at hardly anything else, but so do heads that do not matter. In two seeds of four the screening has them: L3H2 of e5-micro (.90), one of the two that matter there, and L1H1 of e5-micro-s3 (.93), whose loss costs .60. In e5-mini it is L0H5 (.93), whose loss costs .40. In the other two their cosines are middling (.34, .38). In e5-micro-s2 no single head does much (.11 at the most), and its two best scores, L0H0 and L0H1 of
 #   layer 0, look at the colour words (.96 and .82) and cost next to nothing when they are taken away. What a head could read, and even what it looks at, another head may tell as well.
 # - **MiniLM** is like e5-small, with the burden on one to three heads.
 #
@@ -467,7 +470,7 @@ for name in dict.fromkeys(name for name, _, _ in FOLLOWED):
     print(f"{name}: " + ", ".join(f"{row.samples / 1000:.0f}: {row.value:.2f} [{row.low:.2f}, {row.high:.2f}] n = {row.n:.0f}" for row in early.itertuples()))
 
 # %% [markdown]
-# **In four heads of five the direction comes first, the strength later.** In rte-micro-s2, the head for left and right, L1H2, reaches a cosine of .8 at 24 thousand samples, the loose relation passes .5 at 56 and .8 at 88 thousand. With a contextual encoder L1H0 of e5-micro-s1 and L2H2 of minilm-micro-s1 reach .8 on `color2` at 16 and 24 thousand samples, the accuracy
+# **In six heads of seven the direction comes first, the strength later.** L2H0 of rte-mini and L3H1 of rte-micro-s3 have a cosine of .8 at 24 thousand samples, when hardly a picture is right; the loose relation passes .5 at 40 and 64. In rte-micro-s2, the head for left and right, L1H2, reaches a cosine of .8 at 24 thousand samples, the loose relation passes .5 at 56 and .8 at 88 thousand. With a contextual encoder L1H0 of e5-micro-s1 and L2H2 of minilm-micro-s1 reach .8 on `color2` at 16 and 24 thousand samples, the accuracy
 # .5 at 56 and 64. The exception is L0H0 of e5-micro-s2: its cosine on `color2` changes sign several times (the figure hides that), and settles at .8 and more only at 80 thousand samples, after the accuracy has passed .5 (at 72). L1H1 of rte-micro-s2, which is blind to left and right, has .5 at 32 thousand and never .8. The projection, which counts the size, grows over the whole of that time. What the loose accuracy waits for is mostly *binding*: of the few pictures that have both objects as asked, nine in ten show the relation by 32 to 48 thousand samples, while the loose accuracy is still at .03 to .41.
 # So the network can place its objects before it can draw the right ones. The early numbers rest on few pictures (8 to 18 bound pairs at 24 thousand, both suites together). In **rte-micro-s1**, which never learns to bind, no head ever passes .33, and the relation of its bound pairs wavers between .25 and .7.
 #
@@ -505,7 +508,7 @@ ours = [
 pd.DataFrame([*PAPER, *ours]).style.format({"cosine": "{:.2f}"}).hide()
 
 # %% [markdown]
-# *Ours: the head of the largest mean cosine of either sign, raw maps, micro scale, seed 0. Above them the paper's heads. The paper's RTE numbers are one head's, and its range over the nine words.
+# *Ours: the head of the largest mean cosine of either sign, raw maps, micro scale, seed 0; those of size mini are above. Above them the paper's heads. The paper's RTE numbers are one head's, and its range over the nine words.
 # Projections and energies depend on the size of the weights and are not comparable between models trained differently.*
 #
 # **What agrees.** With RTE two of 18 heads pass (one of them only when centred), and one, L3H2, has nearly all of the size: the same direction for all eight relations and for the
@@ -514,11 +517,11 @@ pd.DataFrame([*PAPER, *ours]).style.format({"cosine": "{:.2f}"}).hide()
 #
 # **What differs.**
 #
-# - *The sign, with RTE.* The head of seed 0 marks the side of object 2, the paper's that of object 1. Either can serve, if what the head writes there
+# - *The sign, with RTE.* The heads of seed 0 and of mini mark the side of object 2, the paper's that of object 1. Either can serve, if what the head writes there
 #   fits: {doc}`fig4_relation_head` shows what it writes. In seed 2 one head has the one sign and one the other; in seed 3 the head has the paper's.
-# - *The number of heads, with RTE.* Seed 0 has one; seed 2 shares the work between two, which a mean over relations all but misses; in seed 3 one does it where the blue object is named first, and two others where the red one is ({doc}`fig4_relation_head`).
+# - *The number of heads, with RTE.* Seed 0 has one, and so has mini; seed 2 shares the work between two, which a mean over relations all but misses; in seed 3 one does it where the blue object is named first, and two others where the red one is ({doc}`fig4_relation_head`).
 # - *A second RTE head*, L5H0, points the paper's way in seed 0 once the common map is removed. It is weak, its energy about a fifteenth of the first's (43 to 631), and taking it away changes nothing.
-# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`. Ours have them on the colour words instead: .90 to .93 in size in five of six models; on `shape2` one has .80, of the other sign, and none of the others is above .59 at the end of training.
+# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`. Ours have them on the colour words instead: .90 to .93 in size in six of seven models; on `shape2` e5-mini has -.91, one micro network .80, of the other sign, and none of the others is above .59 at the end of training.
 #   These are other encoders and much smaller networks: no evidence against the paper's result for T5. What is confirmed is its kind: single heads turn the relation, read off a word of an object, into a place.
 #
 # **What this cannot show.** A cosine is blind to size: in L3H2 even "to" and "the" have ramps (.94 and .91), of a thirteenth of the energy of "below" or less. And
