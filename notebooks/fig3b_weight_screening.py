@@ -443,7 +443,7 @@ def born(name, token, head):
 
 birth = pd.concat([born(*which).assign(panel=f"{which[0]}\n{which[2] or 'any head'}, {TOKENS[which[1]]}") for which in FOLLOWED])
 
-# %% mystnb={"figure": {"caption": "Scores of single heads along training, with the accuracy of the same run. Model, head and screened vectors above each panel; raw maps; rte-micro-s1 is the run that never learnt to bind: the largest mean cosine of any of its heads. Bands: 95 % intervals; the accuracies from 96 canonical prompts, one picture each, n = 96 a point; of bound pairs n = 3 to 94. rte-mini: mini scale, RTE, seed 0; all others micro: RTE seeds 3, 2 and 1, e5-small as contextual encoder seeds 1 and 2, MiniLM seed 1.", "name": "fig-birth"}}
+# %% mystnb={"figure": {"caption": "Scores of single heads along training, with the accuracy of the same run. Model, head and screened vectors above each panel; raw maps; rte-micro-s1 is the run that never learnt to bind: the largest mean cosine of any of its heads. Bands: 95 % intervals; the accuracies from 96 canonical prompts, one picture each, n = 96 a point; of bound pairs n = 3 to 95. rte-mini: mini scale, RTE, seed 0; all others micro: RTE seeds 3, 2 and 1, e5-small as contextual encoder seeds 1 and 2, MiniLM seed 1.", "name": "fig-birth"}}
 Image(figures.to_png(figures.curves(birth, "line", "panel"), 64))
 
 # %% tags=["nbval-check-output"]

@@ -376,7 +376,7 @@ print(f"measured again on {len(at.prompts)} other pictures, two steps: more than
 # counts. The two are readings of one thing, and both together account for nearly all (.92 to .99): *which colour is coming up here*. The relation head decides the colours of the places, the object heads look up the shape that goes
 # with the colour. The mark need not outlive the steps in which the colour appears.
 #
-# The direct path carries nearly nothing (.08 on average, all of it in L4H2): the tag reaches the object heads through the layers between. The other training runs show the same curves, with other heads (seed 2 in another layer): the picture overtakes the relation head between steps 4 and 6 in all three.
+# The direct path carries nearly nothing (.08 on average, all of it in L4H2): the tag reaches the object heads through the layers between. The other training runs show the same curves, with other heads (seed 2 and mini in other layers): the picture overtakes the relation head between steps 4 and 6 in all four.
 #
 # If that is right, a picture whose colours are exchanged half-way should come out with the *shapes* exchanged too, each shape in its own colour, and so with the opposite relation:
 

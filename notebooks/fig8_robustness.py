@@ -89,10 +89,10 @@ for (arm, words), rows in found.groupby(["arm", "words"], sort=False):
 # A reversed order RTE reads as what it saw in training: the object named first is taken for object 1, with some confusion, and the relation is right in .07 of pictures. The contextual models do better (.24 and .60): their encoders have seen sentences. A colour or shape word that the network has never met is not drawn by any of
 # them, and synonyms of the relation work in most pictures with the pretrained encoders (.71, .72; RTE, for which they are new random vectors, .29). Capital letters are other words to e5-small's tokenizer, and the same to the others. Doubled spaces change nothing but, in one picture of a thousand, the rounding.
 #
-# The other seeds, and the control without word positions, one picture a prompt:
+# The other seeds, the two networks of size mini (seven wordings), and the control without word positions, one picture a prompt:
 
 # %% tags=["nbval-check-output"]
-for name in ("e5-micro-s1", "e5-micro-s2", "e5-micro-s3", "rte-micro-s2", "rte-nopos-micro"):
+for name in ("e5-micro-s1", "e5-micro-s2", "e5-micro-s3", "e5-mini", "rte-micro-s2", "rte-mini", "rte-nopos-micro"):
     others = drops(pd.read_parquet(FOLDER / f"{name}.parquet")).query("metric == 'relation_loose'")
     print(f"{name}, loose relation: " + ", ".join(f"{LABELS[r.suite]} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in others.itertuples()) + f", n = {others.n.iloc[0]}")
 
