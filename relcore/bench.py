@@ -167,7 +167,7 @@ def summed_up(what: str, times: dict[str, list[float]], peers: dict[str, str]) -
 
 def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, str],
              compiled: bool = False) -> tuple[dict, dict]:  # fmt: skip
-    """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL (book/benchmark.md), the peer by its own pipeline.
+    """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL, the peer by its own pipeline.
 
     The peer draws as in the paper, 14 steps of DPM-Solver++ guided by 4.5 to the end; weights in bf16 where it is fast;
     no text encoder, no VAE. Accuracy is judged on our own rte-micro, drawn with either setting: see EQUAL.

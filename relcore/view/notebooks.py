@@ -27,8 +27,8 @@ def normalise(notebook):
 def run_all(quick: bool = True, only: str | None = None, folder: Path = NOTEBOOKS) -> list[dict]:
     """Run every notebook of the folder (whose name contains `only`) in place; [{name, seconds}].
 
-    How long it will take, roughly, is said on stderr beforehand. The .py file is the source: the .ipynb is made from it, executed with the parameter `quick`,
-    normalised and written in one step. A failing cell leaves the old .ipynb as it was.
+    How long it will take, roughly, is said on stderr beforehand. The .py file is the source: the .ipynb is made from
+    it, executed with the parameter `quick`, normalised and written in one step. A failing cell leaves the old one.
     """
     try:
         import jupytext
