@@ -54,10 +54,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float, dtype: torch.dtype = torch.float32,
-                    caption_lr: float | None = None) -> list[torch.optim.Optimizer]:  # fmt: skip
+                    caption_lr: float = 0.0) -> list[torch.optim.Optimizer]:  # fmt: skip
     """name: "muon" (matrices of the blocks by Muon, the rest by AdamW) or "adamw" (everything).
 
-    caption_lr: AdamW's rate for the caption MLP, if not lr. Each group has its rate as "peak", for a schedule to scale.
+    caption_lr: AdamW's rate for the caption MLP; 0: lr. Each group has its rate as "peak", for a schedule to scale.
     """
     matrices = [p for n, p in model.blocks.named_parameters() if p.ndim == 2 and n.endswith("weight")]
     if name == "adamw":
@@ -65,7 +65,7 @@ def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float, dtype: tor
     caption = list(model.caption_mlp.parameters())
     chosen = {id(p) for p in [*matrices, *caption]}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": rest, "lr": lr}, {"params": caption, "lr": lr if caption_lr is None else caption_lr}]
+    groups = [{"params": rest, "lr": lr}, {"params": caption, "lr": caption_lr or lr}]
     optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)]
     if matrices:
         optimizers.append(Muon(matrices, lr=muon_lr, dtype=dtype))

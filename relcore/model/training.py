@@ -51,11 +51,14 @@ class TrainConfig:
     noise_std: float = RectifiedFlow.std
     optimizer: str = "muon"
     lr: float = 1e-3  # AdamW
-    caption_lr: float = 1e-3  # AdamW, for the caption MLP
+    caption_lr: float = 0.0  # AdamW, for the caption MLP; 0: lr
     muon_lr: float = 0.02
     warmup: int = 50  # steps
     drop_text: float = 0.1  # share of captions replaced by the empty prompt, for guidance
     eval_every: int = 8_000  # samples
+
+    def __post_init__(self):
+        object.__setattr__(self, "caption_lr", self.caption_lr or self.lr)  # frozen
 
     def rate(self, samples: int) -> float:
         """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30 %."""
@@ -130,7 +133,7 @@ class Run:
         tensors, header = read_tensors(path)
         if "step" not in header:
             raise RelcoreError(f"'{path}' is not the state of a training run: name another folder")
-        old, new = asdict(TrainConfig()) | header["config"], asdict(self.config)
+        old, new = asdict(recipe_of({"recipe": header["config"]})), asdict(self.config)
         if changed := [k for k in new if k != "samples" and old[k] != new[k]]:
             raise RelcoreError(f"cannot resume '{path.parent}': {', '.join(f'{k} was {old[k]}' for k in changed)}: "
                                "give the same values, or another folder")  # fmt: skip

@@ -156,6 +156,7 @@ def test_a_run_of_before_a_recipe_value_existed_goes_on_with_its_default(tmp_pat
     del header["config"]["caption_lr"]
     write_tensors(state, tensors, header)
     assert Run(replace(QUICK, samples=16), tmp_path / "run", resume=True).step == 1
+    assert TrainConfig(lr=5e-4).caption_lr == 5e-4
     with pytest.raises(RelcoreError, match="caption_lr was 0.001"):
         Run(replace(QUICK, caption_lr=1e-4), tmp_path / "run", resume=True)
 
