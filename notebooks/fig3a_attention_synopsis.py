@@ -251,14 +251,19 @@ def with_interval(row):
     return f"{row.name_} {row.mass:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
-for (name, text_role), rows in objects.query("text_role != 'special' and mass >= .3").groupby(
-    ["model", "text_role"], sort=False
-):
-    for image_role, top in rows.groupby("image_role"):
-        shown = ", ".join(
-            with_interval(row) for row in top.rename(columns={"name": "name_"}).nlargest(4, "mass").itertuples()
-        )
-        print(f"{name}, {OBJECTS[image_role]} to {ROLE_NAMES[text_role]}, n = {top.n.iloc[0]}: {shown}")
+def leaders(rows):
+    """Print the heads with a mass of at least .3, by model, text role and object; the four largest a line."""
+    for (name, text_role), rows in rows.query("text_role != 'special' and mass >= .3").groupby(
+        ["model", "text_role"], sort=False
+    ):
+        for image_role, top in rows.groupby("image_role"):
+            shown = ", ".join(
+                with_interval(row) for row in top.rename(columns={"name": "name_"}).nlargest(4, "mass").itertuples()
+            )
+            print(f"{name}, {OBJECTS[image_role]} to {ROLE_NAMES[text_role]}, n = {top.n.iloc[0]}: {shown}")
+
+
+leaders(objects)
 
 # %% [markdown]
 # In **rte-micro** one head reads the relation: **L3H2**, and it does so from object 2: .97 [.95, .98], the next head .05. From object 1 it looks at the colour words (.91 for both together) and hardly at the
@@ -360,9 +365,7 @@ Image(figures.to_png(mini_figure("rte-mini"), 32))
 Image(figures.to_png(mini_figure("e5-mini"), 32))
 
 # %% tags=["nbval-check-output"]
-for (name, text_role), rows in big[big.image_role.isin(OBJECTS)].query("text_role != 'special' and mass >= .3").groupby(["model", "text_role"], sort=False):
-    for image_role, top in rows.groupby("image_role"):
-        print(f"{name}, {OBJECTS[image_role]} to {ROLE_NAMES[text_role]}, n = {top.n.iloc[0]}: " + ", ".join(f"{row.name_} {row.mass:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in top.rename(columns={"name": "name_"}).nlargest(4, "mass").itertuples()))
+leaders(big[big.image_role.isin(OBJECTS)])
 
 # %% [markdown]
 # **RTE: one head tells the objects apart by the relation words.** L2H0 gives them .99 [.98, .99] of its attention from object 2 and .06 from object 1, from where it looks at the colour words (.94 on both): as L3H2 does in rte-micro, and the weights alone say so ({doc}`fig3b_weight_screening`). L3H5, L2H5 and L1H2 look at relation words
