@@ -251,9 +251,9 @@ def with_interval(row):
     return f"{row.name_} {row.mass:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
 
-def leaders(rows):
+def leaders(table):
     """Print the heads with a mass of at least .3, by model, text role and object; the four largest a line."""
-    for (name, text_role), rows in rows.query("text_role != 'special' and mass >= .3").groupby(
+    for (name, text_role), rows in table.query("text_role != 'special' and mass >= .3").groupby(
         ["model", "text_role"], sort=False
     ):
         for image_role, top in rows.groupby("image_role"):
