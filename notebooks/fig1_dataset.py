@@ -50,7 +50,7 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## Eight relations
 #
-# The relation is a rule on the two centres: less than 5 units apart along one axis (the canvas has 128) counts as aligned,
+# The relation is a rule on the two centres: at most 5 units apart along one axis (the canvas has 128) counts as aligned,
 # and then the first object is *above*, *below*, *left* or *right* of the second; otherwise it is one of four diagonals.
 # Below, eight scenes a row with their captions. The first-mentioned object is the one the relation speaks of.
 
@@ -117,7 +117,7 @@ for generator in scenes.GENERATORS:
         rows.append({"relation": relation, "generator": generator, "share": hits / len(drawn), "low": low, "high": high})
 frequencies = pd.DataFrame(rows)
 
-# %% mystnb={"figure": {"caption": "How often each relation occurs, by generator, with 95 % intervals. Dark lines: the paper's generator as its authors' code draws it (.197 for a diagonal, .05 to .06 for the rest).", "name": "fig-frequencies"}}
+# %% mystnb={"figure": {"caption": "How often each relation occurs, by generator, 20 000 scenes each, with 95 % intervals. Dark lines: the paper's generator as its authors' code draws it (.197 for a diagonal, .05 to .06 for the rest).", "name": "fig-frequencies"}}
 paper = pd.DataFrame([{"relation": r, "generator": "paper", "share": s} for r, s in PAPER_SHARE.items()])
 _ = figures.shares(frequencies, "relation", "generator", paper, ylabel="share of scenes", mark_label="the paper's own code")
 
@@ -156,7 +156,7 @@ def with_roles(prompt):
 display(HTML("<br>".join(f"<div>{with_roles(prompt)}</div>" for prompt in EXAMPLES)))
 
 # %% [markdown]
-# The last two are *perturbed* prompts: a stray article, a reversed order. No model is trained on those; they are for
+# The last two are *perturbed* prompts: articles before both objects, a reversed order. Only e5-templates-micro is trained on the first of them, no model on the second; they are for
 # tests of robustness ({doc}`fig8_robustness`). The 22 phrases:
 
 # %% tags=["hide-input"]
@@ -206,7 +206,7 @@ ceilings = pd.DataFrame([
     for metric, m in table.items()
 ])
 
-# %% mystnb={"figure": {"caption": "The ceiling: what the scorer gives the truth itself, with 95 % intervals. Dark lines: the ceiling of the paper's generator under a re-implementation of the authors' evaluator (n = 6000).", "name": "fig-ceiling"}}
+# %% mystnb={"figure": {"caption": "The ceiling: what the scorer gives the truth itself, 2000 scenes a generator, with 95 % intervals. Dark lines: the ceiling of the paper's generator under a re-implementation of the authors' evaluator (n = 6000).", "name": "fig-ceiling"}}
 marks = pd.DataFrame([{"metric": figures.METRIC_NAMES[m], "data": "paper, 128 px", "share": s} for m, s in PAPER_CEILING.items()])
 _ = figures.shares(ceilings, "metric", "data", marks, ylabel="share judged right", mark_label="paper, re-implemented")
 
@@ -223,6 +223,6 @@ for name, table in tables.items():
 # - The default generator is balanced and without overlap, and its centres lie on a grid of 8 units: aligned objects are
 #   exactly aligned and others differ by 8 units or more, so no scene hangs on the 5-unit rule by less than a pixel's error.
 #   The paper's positions are any whole numbers. Read every accuracy of this book against a ceiling of 1, and the
-#   paper's against the gray dashes above.
+#   paper's against the dark lines above.
 # - Triangles of the default generator are centred on their bounding box, as the scorer measures them; the paper labels a
 #   point that lies some units above, which costs its strict metric a few points even on the truth.

@@ -30,7 +30,7 @@
 # **What is shown here.** (1) One picture's maps becoming a synopsis, step by step. (2) The synopsis of every model. (3) The heads by name, and what differs between the two objects.
 # (4) The paper's own way to reduce the maps. (5) Whether this finds the same heads as the [weights](fig3b_weight_screening.ipynb).
 #
-# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, 18 steps, **seed 0** where nothing else is said; further seeds that learned the task have tables of their own. The masses come from tables in
+# Scale: **micro** (6 layers of 3 heads) where no other is named, and mini (6 layers of 6) in a section of its own; 64-pixel pictures, 18 steps, **seed 0** where nothing else is said; further seeds that learned the task have tables of their own. The masses come from tables in
 # `results/synopsis`: the 96 canonical prompts, each drawn three times; intervals are 95 % over pictures. The last cell draws new
 # pictures and compares.
 
@@ -266,7 +266,7 @@ def leaders(table):
 leaders(objects)
 
 # %% [markdown]
-# In **rte-micro** one head reads the relation: **L3H2**, and it does so from object 2: .97 [.95, .98], the next head .05. From object 1 it looks at the colour words (.91 for both together) and hardly at the
+# In **rte-micro** one head reads the relation: **L3H2**, and it does so from object 2: .97 [.95, .98], the next head .05. From object 1 it looks at the colour words (.92 for both together) and hardly at the
 # relation (.08). The head that tells object 1 what to be is L4H1: .66 on shape 1 from object 1, .01 from object 2. All heads of layers 0 to 2 look at the end token and nowhere else
 # (.96 and more): they read nothing yet.
 #
@@ -331,11 +331,11 @@ for name, rows in objects.groupby("model", sort=False):
     )
 
 # %% [markdown]
-# In rte-micro the two objects are told apart by L3H2 and, a layer later, by L4H1. In the **control** without positions no mass differs by more than .16, and those that do are on shape words. One head of it does look
+# In rte-micro the two objects are told apart by L3H2 and, a layer later, by L4H1. In the **control** without positions no mass differs by more than .16, and the four that differ most are on shape words. One head of it does look
 # at relation words, L1H2, with .34 [.24, .45] from either object, and alike from both.
 #
-# With **contextual encoders** no head of seed 0 looks at the relation words at all: the largest mass on them is below .001 in e5-micro and in minilm-micro. Nor do the other seeds, but one: L1H0 of e5-micro-s1 gives them .74 [.65, .83], from either object alike, and it is the one contextual network that loses something
-# without its relation words ({doc}`fig7_text_fusion`). Nor do they need to, as these encoders have mixed the words
+# With **contextual encoders** no head of seed 0 looks at the relation words at all: the largest mass on them is below .001 in e5-micro and in minilm-micro. Of the other seeds two have a head that does: L1H0 of e5-micro-s1, .74 [.69, .79] from either object alike, and L1H1 of e5-micro-s3, .36 [.30, .41] from object 1 only. Of the two only e5-micro-s1 loses something
+# without its relation words ({doc}`fig7_text_fusion`). Networks of this kind do not need to look, as these encoders have mixed the words
 # before the network sees them. What is looked at are special tokens and colour words: in e5-micro 13 of 18 heads have more than .9 on
 # the special tokens. Shape words are read by one head each (L5H1 and L4H2). Yet both models follow the relation in .94 to .97 of canonical
 # prompts, and minilm-micro tells the objects apart as early as layer 1 (L1H0 and L1H2). So the relation must come in through the special tokens or the colour words; which, attention alone does not say: hiding words from the network does ({doc}`fig7_text_fusion`).
@@ -358,10 +358,10 @@ def mini_figure(name):
     return grids.head_scores(rows, "mass", 0, "viridis")
 
 
-# %% mystnb={"figure": {"caption": "Attention synopsis of rte-mini (mini, 6 layers of 6 heads, RTE, seed 0): mean mass from the image tokens of object 1 (above) and of object 2 (below) to each role of words; 0 dark, 1 yellow. What is missing to 1 goes to fillers and special tokens. The 96 canonical prompts, three pictures each, those that show both objects.", "name": "fig-synopsis-rte-mini"}}
+# %% mystnb={"figure": {"caption": "Attention synopsis of rte-mini (mini, 6 layers of 6 heads, RTE, seed 0): mean mass from the image tokens of object 1 (above) and of object 2 (below) to each role of words; 0 dark, 1 yellow. What is missing to 1 goes to fillers and special tokens. The 96 canonical prompts, three pictures each, those that show both objects: n = 284.", "name": "fig-synopsis-rte-mini"}}
 Image(figures.to_png(mini_figure("rte-mini"), 32))
 
-# %% mystnb={"figure": {"caption": "Attention synopsis of e5-mini (mini, 6 layers of 6 heads, e5-small as contextual encoder, seed 0); as the figure above.", "name": "fig-synopsis-e5-mini"}}
+# %% mystnb={"figure": {"caption": "Attention synopsis of e5-mini (mini, 6 layers of 6 heads, e5-small as contextual encoder, seed 0): mean mass from the image tokens of object 1 (above) and of object 2 (below) to each role of words; 0 dark, 1 yellow. What is missing to 1 goes to fillers and special tokens. The 96 canonical prompts, three pictures each, those that show both objects: n = 279.", "name": "fig-synopsis-e5-mini"}}
 Image(figures.to_png(mini_figure("e5-mini"), 32))
 
 # %% tags=["nbval-check-output"]
@@ -369,10 +369,10 @@ leaders(big[big.image_role.isin(OBJECTS)])
 
 # %% [markdown]
 # **RTE: one head tells the objects apart by the relation words.** L2H0 gives them .99 [.98, .99] of its attention from object 2 and .06 from object 1, from where it looks at the colour words (.94 on both): as L3H2 does in rte-micro, and the weights alone say so ({doc}`fig3b_weight_screening`). L3H5, L2H5 and L1H2 look at relation words
-# as well, but from everywhere alike, and nothing is lost without them. From the next layer on heads look up shapes: L3H0 shape 1 from object 1 (.50), L3H1 and L4H0 shape 2 from object 2 (.50 each), each in one order of the colours.
+# as well, but from everywhere alike, and L4H4 more from object 1 (.41) than from object 2 (.27); nothing is lost without any of them. From the next layer on heads look up shapes: L3H0 shape 1 from object 1 (.50), L3H1 and L4H0 shape 2 from object 2 (.50 each).
 #
 # **e5-small: no head looks at the relation words**, as at micro scale, and half of the 36 heads have more than .9 on the special tokens. One head tells the objects apart from the first layer on: L0H5 looks from object 2 at the colour words (.48 and .46) and from object 1 at the special tokens (.94). It does with the colour words what L2H0 of RTE does with the relation words,
-# on the same side. L4H5 has the colour words for object 1.
+# on the same side. L4H5 looks at colour 2 from object 1 (.58) and at colour 1 from object 2 (.35).
 #
 # ## The paper's reduction
 #
@@ -436,7 +436,7 @@ for at, row in (
 # %% [markdown]
 # For the relation, the first head stays the first: L3H2 in rte-micro, from either object. Below it the ranking shifts: with the paper's reduction L5H2 comes second from object 1 and not fourth, since it looks at
 # relation words in the later steps only, and the maximum keeps those. And its lead from object 2 shrinks: a factor of 18 by the mean (.97, .05), and
-# of 8 with the paper's reduction (2.94, .37). Elsewhere the first place seldom changes hands: in rte-micro once, on shape 1 from object 1, where L4H1 leads by the mean (.66 to .53) and L3H0 by the sum at its best step. Where few heads look at relation words, as in the control, a rank correlation rests on those few.
+# of 8 with the paper's reduction (2.94, .37). Of all the models only rte-micro-s3 gets another first head for the relation, from either object. Over all kinds of word the first place changes hands 14 times: in rte-micro once, on shape 1 from object 1, where L4H1 leads by the mean (.66 to .53) and L3H0 by the sum at its best step. Where few heads look at relation words, as in the control, a rank correlation rests on those few.
 #
 # ## Does this agree with the weights?
 #
@@ -454,7 +454,7 @@ for name, tokens in TOKENS.items():
             scores.set_index(["layer", "head"])[["cosine", "projection"]].abs()
         )
 
-# %% mystnb={"figure": {"caption": "Mass on relation words against the screening's mean cosine, without its sign (raw maps of the relation words), a dot a head and object; heads with a mass of at least .2 by name. Micro scale; RTE, RTE without positions (the control), e5-small and MiniLM as contextual encoders; one seed each.", "name": "fig-synopsis-against-screening"}}
+# %% mystnb={"figure": {"caption": "Mass on relation words against the screening's mean cosine, without its sign (raw maps of the relation words), a dot a head and object; heads with a mass of at least .2 by name. Micro scale; RTE (three seeds), RTE without positions (the control, one), e5-small (four) and MiniLM (two) as contextual encoders.", "name": "fig-synopsis-against-screening"}}
 dots = pd.concat(
     [
         heads.reset_index().assign(
@@ -482,19 +482,19 @@ for (name, token), heads in measured.items():
 # %% [markdown]
 # **On the head, yes; on the ranking, no.** In rte-micro the head with by far the largest mass on relation words, L3H2, has by far the largest score, in cosine and in projection (592; the next head has 30). The two
 # methods share no data, and even the sign fits: its score is *negative*, so its map is high where object 2 belongs, and it is object 2 that looks at the relation words. The paper's head does the same for object 1.
-# But over all 18 heads there is no rank correlation to speak of: -.12 to .18, with intervals from about -.6 to +.7. That is no contradiction. Apart from one head all masses are below .1 and most are 0, and the cosine
+# But over all 18 heads of rte-micro there is no rank correlation to speak of: -.12 to .18, with intervals from about -.6 to +.7 (in rte-micro-s3, where several heads share the work, there is some with the cosine: .52 [.07, .84] and .51 [.05, .81]). That is no contradiction. Apart from one head all masses are below .1 and most are 0, and the cosine
 # ranks heads that never use what they could read: L5H0, the second head of the weights (.89 once its maps are centred), gives relation words a mass of .01 or less.
 # Only the first place carries information here.
 #
 # In the control, one head has a mass, so the correlation says where that one stands; the bootstrap's interval is too narrow then, as it is for the shape words of the other models, which one head a model reads.
 #
-# In the models with a contextual encoder no head looks at relation words, and the question has no answer there. It has one for the words that they do read, the *colour words*. In e5-micro the two methods agree in part
-# on colour 2: rank correlations of .41 [.06, .76] with the cosine and .61 [.31, .80] with the projection, for the attention of object 1. On colour 1, and everywhere in minilm-micro, they do not.
+# In the contextual models of seed 0 no head looks at relation words, and the question has no answer there. It has one for the words that they do read, the *colour words*. In e5-micro alone the two methods agree in part
+# on colour 2: rank correlations of .41 [.06, .76] with the cosine and .61 [.31, .80] with the projection, for the attention of object 1. On colour 1, and in all other contextual models, they do not: all intervals hold 0.
 # What a head can read, its keys alone say; what it does read depends on everything else that it could look at, the special tokens before all.
 #
 # ### Checked again, just now
 #
-# The three models that bind draw 20 prompts of every relation and shape pair with noise they have not met. A mass agrees if it differs from the stored one by less than 1.96 standard errors of the difference (or by less than .005,
+# The three models of seed 0 that bind draw 20 prompts of every relation and shape pair with noise they have not met. A mass agrees if it differs from the stored one by less than 1.96 standard errors of the difference (or by less than .005,
 # as many masses are all but 0 or 1). About 95 of 100 should.
 
 # %% tags=["hide-input"]

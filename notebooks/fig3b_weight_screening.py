@@ -34,7 +34,7 @@
 # heads and, with a kernel, for any head and words. (4) The other seeds. (5) Whether a head with a large score matters for the pictures.
 # (6) When in training the scores come up. (7) What agrees with the paper and what does not.
 #
-# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, **seed 0** unless another is named. The paper's models are
+# Scale: **micro** (6 layers of 3 heads), or mini (6 layers of 6) by name, 64-pixel pictures, **seed 0** unless another is named. The paper's models are
 # larger (RTE and T5: size B, 12 layers of 12 heads).
 
 # %% tags=["parameters", "hide-input"]
@@ -225,7 +225,7 @@ controls.grid(
 # %% [markdown]
 # With a running kernel: any head of the RTE models, and up to eight words, each read at its place in the sentence. Every map stands over
 # the ramp that it resembles most, of either sign. Look at the energy too: in L3H2 words that name no direction have faint ramps as well,
-# since this head's queries hold little else (the cell below the control has the numbers). What sets the relation words apart is that theirs are
+# since this head's queries hold little else (the cell below the sliders has the numbers). What sets the relation words apart is that theirs are
 # much stronger.
 
 
@@ -264,7 +264,7 @@ for word in ("above", "below", "left", "right", "is", "to", "the", "of", "red", 
 # %% [markdown]
 # ## With a contextual encoder
 #
-# The paper's T5 model has a head at -.98 on `shape2`, for every relation alike. In our models no head is near that on either shape word, but e5-micro comes near on the colour words. The mean over the relations hides
+# The paper's T5 model has a head at -.98 on `shape2`, for every relation alike. In e5-micro and minilm-micro no head is near that on either shape word (e5-mini has one, below), but e5-micro comes near on the colour words. The mean over the relations hides
 # something, though: a few heads are well aligned for *some* relations. The three strongest heads on `shape2`:
 
 # %% tags=["nbval-check-output"]
@@ -323,7 +323,7 @@ pd.DataFrame([
 ]).style.hide()
 
 # %% [markdown]
-# *Strongest head of each model, raw maps, micro scale; RTE on its relation words, e5-small and MiniLM as contextual encoders on the relation's effect on the objects' words. The last column is the loose relation accuracy on the
+# *Strongest head of each model, raw maps, micro scale and, where the name says so, mini; RTE on its relation words, e5-small and MiniLM as contextual encoders on the relation's effect on the objects' words. The last column is the loose relation accuracy on the
 # canonical prompts (n = 192 to 960 pictures).*
 
 # %% tags=["nbval-check-output"]
@@ -348,8 +348,8 @@ for (name, token), rows in every_seed.groupby(["model", "token"], sort=False):
 #
 # ## Does a score mean that the head matters?
 #
-# The screening does not say that a word is *read*. {doc}`fig3a_attention_synopsis` shows that e5-micro looks at the colour words and at nothing else but special tokens, and {doc}`fig7_text_fusion` that its pictures follow them.
-# Here every head's output is replaced by its mean over other pictures, one head at a time (96 canonical prompts, two pictures each): how far does the loose relation accuracy fall, against the head's largest mean cosine in size, on any of the words above?
+# The screening does not say that a word is *read*. {doc}`fig3a_attention_synopsis` shows that e5-micro looks at the colour words and special tokens, and with one head of the last layer at the shape words, and {doc}`fig7_text_fusion` that its pictures follow them.
+# Here every head's output is replaced by its mean over other pictures, one head at a time (96 canonical prompts, one or two pictures each): how far does the loose relation accuracy fall, against the head's largest mean cosine in size, on any of the words above?
 
 # %% tags=["hide-input"]
 ABLATED = [name for name in SEEDS if (RESULTS / "interventions" / f"{name}-heads-mean.parquet").exists()]
@@ -370,7 +370,7 @@ def measured(name):
 
 matters = {name: measured(name) for name in ABLATED}
 
-# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel (mini: 36), with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for seed 0 and 96 for the others. Micro scale; RTE, e5-small and MiniLM as contextual encoders, every seed that has learned its task.", "name": "fig-screening-against-ablation"}}
+# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel (mini: 36), with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for rte-micro, e5-micro and minilm-micro, 96 for the others. Micro, and mini where the name says so; RTE, e5-small and MiniLM as contextual encoders, every seed that has learned its task.", "name": "fig-screening-against-ablation"}}
 dots = pd.concat([heads.reset_index().assign(panel=name, x=heads["size"].to_numpy()) for name, heads in matters.items()])
 Image(figures.to_png(figures.named_dots(dots.assign(y=dots.fall, named=dots.fall >= 0.1), "largest mean cosine, without its sign", "fall of loose relation"), 64))
 
@@ -395,7 +395,7 @@ kept.pivot(index="model", columns="pair", values="shown").loc[ABLATED, kept.pair
 #
 # - **RTE.** In each of the four models the head whose loss costs the relation most is among those that the screening puts forward, by cosine (seeds 0 and 3, and mini) or by projection (all four, {doc}`fig4_relation_head`), and looks most at the relation words (.97, .72, .50 and, in mini, .99). The others that matter draw shapes ({doc}`fig5_object_head`),
 #   which the loose relation needs as well. A large cosine alone means little: L4H0 of seed 3 has -.89, and nothing is lost without it.
-# - **e5-small.** The heads that matter look at the colour words and at hardly anything else, but so do heads that do not matter. In two seeds of four the screening has them: L3H2 of e5-micro (.90), one of the two that matter there, and L1H1 of e5-micro-s3 (.93), whose loss costs .60. In e5-mini it is L0H5 (.93), whose loss costs .40. In the other two their cosines are middling (.34, .38). In e5-micro-s2 no single head does much (.11 at the most), and its two best scores, L0H0 and L0H1 of
+# - **e5-small.** The heads that matter look above all at the colour words (.63 to 1.00; L1H1 of e5-micro-s3 also at the relation words, .36 from object 1), but so do heads that do not matter. In two seeds of four the screening has them: L3H2 of e5-micro (.90), one of the two that matter there, and L1H1 of e5-micro-s3 (.93), whose loss costs .60. In e5-mini it is L0H5 (.93), whose loss costs .40. In the other two their cosines are middling (.34, .38). In e5-micro-s2 no single head does much (.11 at the most), and its two best scores, L0H0 and L0H1 of
 #   layer 0, look at the colour words (.96 and .82) and cost next to nothing when they are taken away. What a head could read, and even what it looks at, another head may tell as well.
 # - **MiniLM** is like e5-small, with the burden on one to three heads.
 #
@@ -471,7 +471,7 @@ for name in dict.fromkeys(name for name, _, _ in FOLLOWED):
 
 # %% [markdown]
 # **In six heads of seven the direction comes first, the strength later.** L2H0 of rte-mini and L3H1 of rte-micro-s3 have a cosine of .8 at 24 thousand samples, when hardly a picture is right; the loose relation passes .5 at 40 and 64. In rte-micro-s2, the head for left and right, L1H2, reaches a cosine of .8 at 24 thousand samples, the loose relation passes .5 at 56 and .8 at 88 thousand. With a contextual encoder L1H0 of e5-micro-s1 and L2H2 of minilm-micro-s1 reach .8 on `color2` at 16 and 24 thousand samples, the accuracy
-# .5 at 56 and 64. The exception is L0H0 of e5-micro-s2: its cosine on `color2` changes sign several times (the figure hides that), and settles at .8 and more only at 80 thousand samples, after the accuracy has passed .5 (at 72). L1H1 of rte-micro-s2, which is blind to left and right, has .5 at 32 thousand and never .8. The projection, which counts the size, grows over the whole of that time. What the loose accuracy waits for is mostly *binding*: of the few pictures that have both objects as asked, nine in ten show the relation by 32 to 48 thousand samples, while the loose accuracy is still at .03 to .41.
+# .5 at 56 and 64. The exception is L0H0 of e5-micro-s2: its cosine on `color2` changes sign several times (the figure hides that), and settles at .8 and more only at 80 thousand samples, after the accuracy has passed .5 (at 72). L1H1 of rte-micro-s2, which is blind to left and right, has .5 at 32 thousand and never .8. The projection, which counts the size, grows until the accuracy has passed .5, in most of them to the end; in e5-micro-s1 it falls again from 96 thousand on. What the loose accuracy waits for is mostly *binding*: of the few pictures that have both objects as asked, nine in ten show the relation by 32 to 48 thousand samples, while the loose accuracy is still at .03 to .41 (in rte-mini at 40 thousand, with .50).
 # So the network can place its objects before it can draw the right ones. The early numbers rest on few pictures (8 to 18 bound pairs at 24 thousand, both suites together). In **rte-micro-s1**, which never learns to bind, no head ever passes .33, and the relation of its bound pairs wavers between .25 and .7.
 #
 # A large cosine does not last by itself: that of L1H2 falls from .89 to .62 while the accuracy rises, as it comes to leave up and down to L1H1.

@@ -96,7 +96,7 @@ rows(brief=True)
 # 2. {doc}`Learning to place things <fig2_training>`: colours, shapes, binding and relation over training, with four text encoders; what delays them; and the control without word positions.
 # 3. {doc}`What the picture looks at <fig3a_attention_synopsis>`: from which kind of place to which kind of word every attention head looks.
 # 4. {doc}`Finding the heads from the weights alone <fig3b_weight_screening>`: which attention head turns a relation into a direction, with no picture drawn.
-# 5. {doc}`The relation head <fig4_relation_head>`: one head decides the relation with random embeddings; what it writes, and what becomes of the pictures when it is exchanged.
+# 5. {doc}`The relation head <fig4_relation_head>`: one to three heads decide the relation with random embeddings; what it writes, and what becomes of the pictures when it is exchanged.
 # 6. {doc}`The object heads <fig5_object_head>`: which heads draw the shapes, how they learn where, and how few heads suffice.
 # 7. {doc}`The two circuits, step by step <fig6_circuits>`: from the words to the picture, with random embeddings and with a contextual encoder.
 # 8. {doc}`How the encoder mixes the relation into the words <fig7_text_fusion>`: how much of each word's vector is the relation, before and after training, which words a network reads, and when, and what it does if they tell another relation.
