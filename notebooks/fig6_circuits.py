@@ -377,7 +377,7 @@ for label, arm in arms.items():
 # there, the relation stays as it was (.98 to 1.00). One of the four, L3H1, stands in the relation head's own layer, sees no tag, and looks at its words from every place alike.
 #
 # **e5-small: words that know, and one vector for all places.** The network reads the two colour words and nothing else of weight: hiding the relation words changes no verdict, hiding both shape words .02 of them. L3H1 always reads
-# "red" and L3H2 always "blue", first or second, with all their attention and from every place alike. So neither marks a place: what they write is the same everywhere. The places appear one step later, in the *MLP* of that layer, which sees
+# "red" and L3H2 always "blue", first or second, with all their attention and from every place alike. So neither marks a place: what they write is the same everywhere. The places appear right behind them, in the *MLP* of that layer, which sees
 # the position, too. The red word's vector must say what and where the red object is, as its encoder mixed it; the relation put into both colour words by arithmetic is obeyed in .96. Calling L3H1 a relation head and L3H2 an object head is the criterion's doing: they are a
 # pair, one a colour. Without L3H1 the shapes go as well (.41), and the relation is right in .71 of the pictures that have both objects.
 #

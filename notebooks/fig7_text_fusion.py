@@ -94,7 +94,7 @@ _ = figures.shares(bars(raw, "relation, new shape"), "word", "encoder", ylabel="
 # %% [markdown]
 # e5-small's code is nearly independent of the shape: the probe reads nine relations in ten from a shape word it has not met. MiniLM's is weak: .35 at either word, above chance (.125) at
 # the first and no better than length at the second. The untrained encoder is at chance at the first shape word; at the second it reaches .62, more than length allows, so random
-# mixing carries some of the phrase as well.
+# mixing carries some of the phrase as well. At the colour words the test tells nothing: there the untrained encoder gets 1.00, too.
 #
 # ## What the trained caption MLP makes of it
 #
@@ -194,7 +194,7 @@ for file in sorted(file for kind in ("*-micro-s*", "*-mini") for file in (RESULT
     print(f"{file.stem.removesuffix('-masks')}, loose relation: " + ", ".join(f"{HIDDEN[row.intervention]} hidden {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples() if row.intervention in HIDDEN) + f", n = {table.n.iloc[0]}")
 
 # %% [markdown]
-# All contextual models, e5-mini too, go by the colour words, and none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). The other RTE models, rte-mini among them, are as lost without their relation words as the first.
+# All contextual models so far, e5-mini too, go by the colour words, and none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). The other RTE models, rte-mini among them, are as lost without their relation words as the first.
 #
 # ## When they are read
 #
@@ -221,7 +221,7 @@ for (label, panel), rows in hiding.groupby(["text", "panel"], sort=False):
     print(f"{label}, {panel}: " + ", ".join(f"{r.step}: {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()) + f"; n = {rows.n.iloc[0]:.0f}")
 
 # %% [markdown]
-# In both networks the layout is decided between steps 3 and 12. Without its relation words in the first six steps RTE still gets .81, without them from step 9 on .89; what it cannot do without lies between. No three steps alone are needed: hidden in any three, at least .88 are right (table in `results`). e5-micro's colour words also carry colours and shapes, which come
+# In both networks the layout is decided between steps 3 and 12. Without its relation words in the first six steps RTE still gets .81, without them from step 9 on .89; what it cannot do without lies between, spread over several steps: hidden in any three alone, at least .88 are right (table in `results`). e5-micro's colour words also carry colours and shapes, which come
 # later, so hiding them late costs more.
 #
 # ## The captions decide which words are read
@@ -267,8 +267,7 @@ long.style.hide().format(precision=1).format(precision=0, subset=["largest score
 # %% [markdown]
 # *Mean length of a word's vector after the trained caption MLP, by its role, and the largest cross-attention score in size, in fp32. Micro and mini scale; RTE; e5-small and MiniLM as contextual encoders.*
 #
-# With RTE the MLP makes the words that tell something 1 to 3 long and those that tell nothing (fillers, the end token) .1: what is not needed is turned down. **With a contextual encoder it does the reverse.** Fillers, relation words and shape words end up 40 to 400 long, and most so the fillers; the colour words, which are read, 1 to 5 (30 and 19 with the
-# paper's captions, where they are not), e5-small's special tokens less than 1. A head whose queries point away from so long a word gives it a score of minus some ten thousand: it is shut out, and the attention goes to the short words that are left. Most heads of e5-micro look at the two special tokens, half and half, whatever the picture ({doc}`fig3a_attention_synopsis`).
+# With RTE the MLP makes the words that tell something 1 to 3 long and those that tell nothing (fillers, the end token) .1 to .2: what is not needed is turned down. **With a contextual encoder it does the reverse.** Fillers, relation words and shape words end up 40 to 400 long, and most so the fillers; the colour words, which are read, 1 to 5, e5-small's special tokens less than 1. (e5-paper-micro is an exception: its colour words, which it does not read, are 30 and 19 long, and the shape words, which it does, 55 and 48.) A head whose queries point away from so long a word gives it a score of minus some ten thousand: it is shut out, and the attention goes to the short words that are left. Most heads of e5-micro look at the two special tokens, half and half, whatever the picture ({doc}`fig3a_attention_synopsis`).
 #
 # Nothing holds that back. A saturated softmax has next to no gradient, but Adam scales whatever gradient there is to steps of full size. It goes on for as long as the rate does: the size of a head's map of the relation words (the energy of the screening), median over heads, along training:
 
@@ -354,7 +353,7 @@ for strength in (1.0, 2.0):
 #
 # ### From every relation to every other
 #
-# Not only the opposite: each of the 96 prompts with every one of the eight relations put into a group of words, at once and at three times the effect (the paper's factor), one picture each. Loose relations overlap (a picture of "upper left" also shows "left"), so that
+# Not only the opposite: each of the 96 prompts with every one of the eight relations put into a group of words, with the effect at its own size and, for e5-small, also at three times (the paper's factor), one picture each. Loose relations overlap (a picture of "upper left" also shows "left"), so that
 # even where nothing is believed the relation put in holds in about .21 of the pictures, and the prompt's own may hold beside the other.
 
 # %% tags=["hide-input"]

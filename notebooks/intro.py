@@ -79,7 +79,7 @@ controls.frames(frame, range(1, len(names) + 1), "step", names, 2500, start=4, e
 # - **A contextual encoder: no need for the relation words**, as in the paper. The network reads the layout from the *colour* words, though, not from the second shape word, and which words it reads seems to depend on the captions it was trained on: {doc}`fig7_text_fusion`.
 # - **Its circuit is smaller at micro scale, and more diffuse at twice the width**, as the paper has it: to keep .95 of the accuracy, all other cross-attention heads at their mean, takes two to four of 18 heads, where random embeddings need five to eight; at size mini eleven of 36 against six: {doc}`fig5_object_head`.
 # - **"is the", which takes the paper's T5 model from .81 to .50, costs nothing here.** Other fillers and articles do break the contextual networks, in e5-micro all of it through the colour words, and training on four templates mends most of it: {doc}`fig8_robustness`.
-# - **Two runs in five with random embeddings never learn** which word belongs to which, and with a contextual encoder the vectors of words that are not read grow without bound, which broke one run. A slower caption MLP stops that, and the one network trained so reads more than one kind of word, which is nearer to the paper's finding: {doc}`fig2_training`, {doc}`fig7_text_fusion`.
+# - **Two runs in five with random embeddings never learn** which word belongs to which, and with a contextual encoder the vectors of words that are not read grow without bound, which broke one run. A slower caption MLP slows that tenfold, and the one network trained so reads more than one kind of word, which is nearer to the paper's finding: {doc}`fig2_training`, {doc}`fig7_text_fusion`.
 # - **At twice the width the paper's circuit stands out cleanly**: one of 36 heads decides the relation, and six draw the pictures: {doc}`fig4_relation_head`, {doc}`fig5_object_head`.
 #
 # And the paper's claims, each tested with a number. Open {doc}`claims` for the tests behind a verdict, with intervals, seeds and what was fixed beforehand.
@@ -92,15 +92,15 @@ rows(brief=True)
 #
 # Chapters are named after the paper's figures; the figures inside them are numbered through.
 #
-# 1. {doc}`The controlled set-up <fig1_dataset>`: two objects, eight relations, the prompts, and how a picture is scored.
-# 2. {doc}`Learning to place things <fig2_training>`: colours, shapes, binding and relation over training, with four text encoders; what delays them; and the control without word positions.
-# 3. {doc}`What the picture looks at <fig3a_attention_synopsis>`: from which kind of place to which kind of word every attention head looks.
-# 4. {doc}`Finding the heads from the weights alone <fig3b_weight_screening>`: which attention head turns a relation into a direction, with no picture drawn.
-# 5. {doc}`The relation head <fig4_relation_head>`: one to three heads decide the relation with random embeddings; what it writes, and what becomes of the pictures when it is exchanged.
-# 6. {doc}`The object heads <fig5_object_head>`: which heads draw the shapes, how they learn where, and how few heads suffice.
-# 7. {doc}`The two circuits, step by step <fig6_circuits>`: from the words to the picture, with random embeddings and with a contextual encoder.
-# 8. {doc}`How the encoder mixes the relation into the words <fig7_text_fusion>`: how much of each word's vector is the relation, before and after training, which words a network reads, and when, and what it does if they tell another relation.
-# 9. {doc}`The same request in other words <fig8_robustness>`: articles, fillers, order, synonyms; which words carry the harm, and a remedy.
+# - 1: {doc}`The controlled set-up <fig1_dataset>`: two objects, eight relations, the prompts, and how a picture is scored.
+# - 2: {doc}`Learning to place things <fig2_training>`: colours, shapes, binding and relation over training, with four text encoders; what delays them; and the control without word positions.
+# - 3a: {doc}`What the picture looks at <fig3a_attention_synopsis>`: from which kind of place to which kind of word every attention head looks.
+# - 3b: {doc}`Finding the heads from the weights alone <fig3b_weight_screening>`: which attention head turns a relation into a direction, with no picture drawn.
+# - 4: {doc}`The relation head <fig4_relation_head>`: one to three heads decide the relation with random embeddings; what it writes, and what becomes of the pictures when it is exchanged.
+# - 5: {doc}`The object heads <fig5_object_head>`: which heads draw the shapes, how they learn where, and how few heads suffice.
+# - 6: {doc}`The two circuits, step by step <fig6_circuits>`: from the words to the picture, with random embeddings and with a contextual encoder.
+# - 7: {doc}`How the encoder mixes the relation into the words <fig7_text_fusion>`: how much of each word's vector is the relation, before and after training, which words a network reads, and when, and what it does if they tell another relation.
+# - 8: {doc}`The same request in other words <fig8_robustness>`: articles, fillers, order, synonyms; which words carry the harm, and a remedy.
 #
 # Then {doc}`the claims, one by one <claims>`, and what you can do yourself: {doc}`play <playground>`, {doc}`train your own model <../train_your_own>`, bring {doc}`your own encoder <../your_own_encoder>` or
 # {doc}`your own PixArt <../own_model>`, {doc}`use more processes, GPUs or machines <../scale_out>`. {doc}`../glossary` explains the words and axes, {doc}`../benchmark` says how fast all this is.

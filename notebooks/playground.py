@@ -20,7 +20,7 @@
 # Everything that the chapters do to a model, at one desk: write a prompt, choose a model, take heads away, hide words, tell the model another relation, and see what it draws and how the scorer judges it.
 # On this page the menus choose among pictures drawn beforehand. {doc}`Open the notebook with a kernel <../running>`, and the form at its end takes any prompt, any heads and any noise.
 #
-# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, one seed a model; the form also takes the shipped models of other sizes and seeds.
+# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, one seed a model; the form also takes the shipped models of other sizes and seeds, with a list of heads that is micro's.
 
 # %% tags=["parameters", "hide-input"]
 quick = True  # the mean that stands in for a head is taken from 32 pictures; False takes 96
@@ -162,7 +162,7 @@ for encoder in ARMS:
 pd.DataFrame(rows).set_index(["encoder", "change"])
 
 # %% [markdown]
-# *How many of the nine pictures of each change are right. Nine pictures show a direction, no more: the chapters have the numbers with intervals. The removed heads are L3H2 and L4H0 with RTE, L3H1 and L3H2 with e5-small.
+# *How many of the nine pictures of each change are right. Nine pictures show a direction, no more: the chapters have the numbers with intervals. The removed heads are L3H2 and L4H2 with RTE, L3H1 and L3H2 with e5-small.
 # Micro scale; RTE, and e5-small as contextual encoder; one seed each.*
 #
 # ## With a kernel
