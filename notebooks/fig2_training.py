@@ -189,7 +189,7 @@ for level in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3):
     left = torch.linspace(level / (level + (1 - level) / process.shift), 1, 15)  # the default times, from this level on
     times = left / (left + process.shift * (1 - left))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast_precision() == "bf16"):
-        denoise = guided(model, process, encoder.encode(told), encoder.encode([""]), guidance=1)
+        denoise = guided(model, process, encoder.encode([*told, ""]), guidance=1)
         done = to_pixels(sample_dpm(denoise, process, level * clean + (1 - level) * noise, times))
     for picture, prompt, centers in zip(done.numpy(), told, truth.centers, strict=True):
         found = scoring.score(scoring.detect(picture), prompts.parse(prompt))

@@ -308,7 +308,7 @@ objects = tokens.objects().values[str(HEAD)][0]
 variances = torch.linalg.eigvalsh(torch.cov(objects.T)).flip(0)
 print(f"colour tag {contrasts['signed'][1]:.1f}, common tag {contrasts['common'][1]:.1f}; from {len(PART)} pictures")
 print(f"of the variance over the objects' tokens, {(objects @ COLOR_TAG).var() / variances.sum():.1%} lies along the colour tag, {(objects @ COMMON_TAG).var() / variances.sum():.1%} along the common tag")
-cosines = tags.stability(tokens.where(color1="red"), str(HEAD), EARLY).query("over != 'half'").groupby("over").cosine.min()
+cosines = tags.stability(tokens.where(color1="red"), str(HEAD), EARLY).groupby("over").cosine.min()
 print(f"tags of red first objects: least cosine between two steps {cosines['step']:.2f}, between two relations {cosines['relation']:.2f}")
 
 # %% [markdown]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import RelcoreError
+from .errors import RelcoreError, require
 from .options import (
     Compiled,
     Guidance,
@@ -147,8 +147,7 @@ def ablate(
     kinds = {"cross": ["cross_attn"], "self": ["attn"], "both": ["cross_attn", "attn"]}
     if attention not in kinds or (attention == "both" and not every):
         raise RelcoreError(f"unknown attention '{attention}': choose cross or self, or both with --every")
-    if method not in kernel.METHODS:
-        raise RelcoreError(f"unknown method '{method}': choose from {', '.join(kernel.METHODS)}")
+    require("method", method, kernel.METHODS)
     if bool(head) + every + bool(mask) != 1:
         raise RelcoreError("say what to take away: one of --head L3H2, --every, --mask relation")
     network, _, encoder, process = open_model(model, compiled)
@@ -235,8 +234,8 @@ def robustness(
     from .kernels import robustness as kernel
     from .model.checkpoints import digest
 
-    if unknown := set(template or ()) - set(kernel.SUITES):
-        raise RelcoreError(f"unknown template '{min(unknown)}': choose from {', '.join(kernel.SUITES)}")
+    for name in template or ():
+        require("template", name, kernel.SUITES)
     network, _, encoder, process = open_model(model, compiled)
     suites = list(dict.fromkeys(["train", *template])) if template else kernel.SUITES
     table = kernel.robustness(

@@ -27,7 +27,7 @@ from .data.encoders import make_encoder
 from .data.prompts import CANONICAL, caption, suite
 from .data.scenes import render, sample_scenes
 from .data.scoring import detect
-from .errors import RelcoreError
+from .errors import require
 from .kernels.capture import capture
 from .kernels.circuits import screen
 from .kernels.synopsis import memory, synopsis
@@ -211,8 +211,7 @@ def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32, compil
 
     Without diffusers its ratios are left out, and `left_out` says so. load: processes running, ours included.
     """
-    if preset not in PRESETS:
-        raise RelcoreError(f"unknown preset '{preset}': choose from {', '.join(PRESETS)}")
+    require("preset", preset, PRESETS)
     precision, config, rng = fast_precision(), PRESETS[preset], np.random.default_rng(0)
     peers = PEERS if importlib.util.find_spec("diffusers") else {}
     parts = [training(config, batch, precision, peers, compiled),

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from . import analyses
-from .errors import RelcoreError
+from .errors import RelcoreError, require
 from .options import (
     Compiled,
     Guidance,
@@ -87,7 +87,10 @@ def train(
         torch.set_num_threads(threads)
     given = {"preset": preset, "encoder": encoder, "seed": seed, "samples": samples}
     config = recipe_from(given, recipe or [], out if resume else None)
-    table = Run(config, out, resume=resume, snapshots=snapshots, compiled=compiled).train()
+    run = Run(config, out, resume=resume, snapshots=snapshots, compiled=compiled)
+    table = run.train()
+    if not run.accelerator.is_main_process:  # the others keep no table
+        return
     last = table[table.samples == table.samples.max()]
     value = {"out": str(out), "samples": int(table.samples.max()), "seconds": float(table.seconds.max()),
              "metrics": {s: dict(zip(g.metric, g.value, strict=True)) for s, g in last.groupby("suite")}}  # fmt: skip
@@ -169,8 +172,7 @@ def evaluate(
     from .model.evaluation import evaluate as run
     from .model.evaluation import report, write_table
 
-    if generator not in GENERATORS:
-        raise RelcoreError(f"unknown generator '{generator}': choose from {', '.join(GENERATORS)}")
+    require("generator", generator, GENERATORS)
     prompts = suite(phrases_of(phrases), template)
     network, header, encoder, process = open_model(model, compiled)
     processes = PartialState()
@@ -213,8 +215,7 @@ def encode(
     from .data.prompts import CANONICAL, PHRASES, REWRITES, TEMPLATES, suite
     from .files import sha256
 
-    if suites not in ("all", "training"):
-        raise RelcoreError(f"unknown suites '{suites}': choose all or training")
+    require("suites", suites, ("all", "training"))
     if out.suffix != ".safetensors":
         raise RelcoreError(f"a table is a .safetensors file, not '{out}'")
     others = [p for t in (*TEMPLATES, *REWRITES) for p in suite(CANONICAL, t)] if suites == "all" else []

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .errors import RelcoreError
+from .errors import require
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(min=0, help="First seed; picture k is drawn from its own seed.")]
@@ -51,8 +51,7 @@ def phrases_of(name: str) -> dict[str, tuple[str, ...]]:
     """The phrases of --phrases canonical or all."""
     from .data.prompts import CANONICAL, PHRASES
 
-    if name not in ("canonical", "all"):
-        raise RelcoreError(f"unknown phrases '{name}': choose canonical or all")
+    require("phrases", name, ("canonical", "all"))
     return CANONICAL if name == "canonical" else PHRASES
 
 

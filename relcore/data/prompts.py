@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import RelcoreError
+from ..errors import RelcoreError, require
 from .scenes import COLORS, RELATIONS, SHAPES, Scenes
 
 ROLES = ("color1", "shape1", "relation", "color2", "shape2", "filler", "special")
@@ -129,8 +129,7 @@ def parse(text: str) -> Prompt:
 
 def compose(colors: tuple[int, int], shapes: tuple[int, int], phrase: str, template: str = "train") -> str:
     """The prompt for object 0 standing in `phrase` to object 1; colour -1 leaves the word out."""
-    if template not in TEMPLATES:
-        raise RelcoreError(f"unknown template '{template}': choose from {', '.join([*TEMPLATES, *REWRITES])}")
+    require("template", template, TEMPLATES)
     a, b = (f"{COLORS[c]} {SHAPES[s]}" if c >= 0 else SHAPES[s] for c, s in zip(colors, shapes, strict=True))
     return TEMPLATES[template].format(a=a, b=b, r=phrase)
 
@@ -151,6 +150,7 @@ def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "trai
 
     96 prompts with CANONICAL, 264 with PHRASES (the paper's suites); 48 relation synonyms.
     """
+    require("template", template, [*TEMPLATES, *REWRITES])
     if template == "relation-synonyms":
         phrases, template = {r: (synonym,) for r, synonym in RELATION_SYNONYMS.items()}, "train"
     how, template = (template, "train") if template in REWRITES else (None, template)
@@ -173,8 +173,7 @@ def caption(scenes: Scenes, rng: np.random.Generator, captions: str = "phrases")
         relation, both colours named), "paper" (the 22, each colour word dropped with p = .5),
         "templates" ("phrases" in one of TRAINED_TEMPLATES each).
     """
-    if captions not in CAPTIONS:
-        raise RelcoreError(f"unknown captions '{captions}': choose from {', '.join(CAPTIONS)}")
+    require("captions", captions, CAPTIONS)
     pool = CANONICAL if captions == "canonical" else PHRASES
     pick = rng.random(len(scenes))
     keep = rng.random((len(scenes), 2)) < (0.5 if captions == "paper" else 1.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import RelcoreError
+from ..errors import require
 
 CANVAS = 128
 RADIUS = 16  # half the side of a square, radius of a circle, half the base of a triangle
@@ -100,8 +100,7 @@ def sample_scenes(n: int, rng: np.random.Generator, generator: str = "separated"
         centers = rng.integers(LOW, HIGH + 1, (n, 2, 2)).astype(float)
         delta = centers[:, 0] - centers[:, 1]
         return Scenes(colors, shapes, centers, relation_of(*delta.T), hung=True)
-    if generator != "separated":
-        raise RelcoreError(f"unknown generator '{generator}': choose from {', '.join(GENERATORS)}")
+    require("generator", generator, GENERATORS)
     if relations is None:
         relations = rng.integers(0, len(RELATIONS), n)
     centers = place(relations, rng)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..data.prompts import ROLES, WORD_ROLES
+from ..data.prompts import ROLES
 from ..data.scenes import RELATIONS
 from ..data.scoring import proportion
-from ..errors import RelcoreError
+from ..errors import require
 from ..model.dit import DiT
 from ..model.evaluation import evaluate, plain, resumable
 from .factors import Rewired
@@ -29,8 +29,8 @@ def arithmetic(model: DiT, encoder, words: list[str], strengths: list[float], pr
     target, donor_loose (the target's loose relation holds), run. Target and prompt alike at strength 1 change nothing.
     file, settings, command, progress: as in `resumable`.
     """
-    if unknown := sorted({role for group in words for role in group.split()} - set(ROLES)):
-        raise RelcoreError(f"unknown word '{unknown[0]}': choose from {', '.join(WORD_ROLES)}")
+    for role in " ".join(words).split():
+        require("word", role, ROLES)
 
     def run(group: str, strength: float, target: str) -> pd.DataFrame:
         told = Rewired(encoder, group.split(), lambda _: target, strength)

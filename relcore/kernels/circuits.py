@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ..data.prompts import PHRASES, ROLES, suite
 from ..data.scenes import COLORS, RELATIONS, SHAPES
-from ..errors import RelcoreError
+from ..errors import RelcoreError, require
 from ..model.checkpoints import manifest, shipped
 from ..model.dit import DiT
 from ..model.evaluation import stored
@@ -110,8 +110,7 @@ def text_vectors(model: DiT, encoder, token: str) -> tuple[list[str], Tensor, Te
 
     Raises RelcoreError for an unknown token, and for "words" if the encoder has no vector for a single word.
     """
-    if token not in TOKENS:
-        raise RelcoreError(f"unknown token '{token}': choose from {', '.join(TOKENS)}")
+    require("token", token, TOKENS)
     if token == "words":
         if encoder.contextual:
             raise RelcoreError(f"the encoder '{encoder.name}' has no vector for a single word: "
@@ -172,8 +171,7 @@ def screen(model: DiT, encoder, token: str = "relation", *, centred: bool = Fals
     bias of W_K. projection and energy are in units of q.k.
     Raises RelcoreError for a token or a null that does not exist or fit.
     """
-    if null not in NULLS:
-        raise RelcoreError(f"unknown null '{null}': choose from {', '.join(NULLS)}")
+    require("null", null, NULLS)
     names, relations, cosine, values = _scored(model, encoder, token, centred)
     rng = np.random.default_rng(seed)
     if null == "words":

@@ -14,12 +14,13 @@ result put through the final layer alone (direct logit attribution, with pixels 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from ..data.prompts import WORD_ROLES, parse
@@ -28,7 +29,7 @@ from ..model.dit import D_HEAD, DiT, time_features, unpatchify
 from .capture import capture
 from .circuits import keys, ov, screen, write_directions
 from .factors import word_vectors
-from .interventions import Batch, Head, by_layer, opposite
+from .interventions import Batch, Head, at_heads, by_layer, opposite
 from .synopsis import image_roles
 from .tags import COVERED, OBJECTS
 
@@ -189,19 +190,12 @@ def looks(model: DiT, at: States, cache: dict[str, Tensor]) -> Tensor:
     return torch.stack([torch.einsum("poi,phit->hpot", at.places, pattern) for pattern in layers])
 
 
-def from_donor(model: DiT, encoder, at: States, step: int, heads: Iterable[Head],
+def from_donor(model: DiT, encoder, at: States, step: int, heads: list[Head],
                donor: Callable[[str], str] = opposite) -> dict:  # fmt: skip
     """Edits: heads put out what they do for the donor's prompt, of the same noisy picture."""
     layers = by_layer(heads, "result")
     _, theirs = forward(model, encoder, replace(at, prompts=[donor(p) for p in at.prompts]), step, layers)
-
-    def put(name: str, result: Tensor, _: int) -> Tensor:
-        """result: [picture, head, image, d]"""
-        result = result.clone()
-        result[:, layers[name]] = theirs[name][:, layers[name]]
-        return result
-
-    return {name: partial(put, name) for name in layers}
+    return at_heads(heads, "result", lambda name, *_: theirs[name][:, layers[name]])
 
 
 def causes(model: DiT, encoder, at: States, steps: Iterable[int], sources: list[Head],
@@ -257,12 +251,9 @@ def writes(model: DiT, encoder, at: States, attention: Tensor) -> Tensor:
 
 def told(written: Tensor, labels: Tensor, fold: Tensor) -> Tensor:
     """Whether each vector [n, d] lies nearest to the mean of its own label's vectors of the other folds: bool [n]."""
-    right = torch.zeros(len(labels), dtype=torch.bool)
-    kinds = labels.unique()
-    for k in fold.unique():
-        means = torch.stack([written[(fold != k) & (labels == kind)].mean(0) for kind in kinds])
-        right[fold == k] = kinds[torch.cdist(written[fold == k], means).argmin(1)] == labels[fold == k]
-    return right
+    x, y, groups = written.numpy(), labels.numpy(), fold.numpy()
+    nearest = cross_val_predict(NearestCentroid(), x, y, groups=groups, cv=LeaveOneGroupOut())
+    return torch.from_numpy(nearest == y)
 
 
 @torch.no_grad()
@@ -279,7 +270,7 @@ def decode(model: DiT, vectors: Tensor, t: float, spread: Tensor | float) -> Ten
     return (x @ model.unembed.weight.T).unflatten(-1, (model.config.patch, model.config.patch, 3)).cpu()
 
 
-def effects(model: DiT, encoder, at: States, step: int, heads: Iterable[Head]) -> tuple[Tensor, Tensor]:
+def effects(model: DiT, encoder, at: States, step: int, heads: list[Head]) -> tuple[Tensor, Tensor]:
     """What heads change in the prediction at a step: (total, direct), each [picture, rgb, y, x].
 
     Against their mean result over these pictures. total: the prediction with them less that without; direct: the
@@ -289,16 +280,8 @@ def effects(model: DiT, encoder, at: States, step: int, heads: Iterable[Head]) -
     last = f"blocks.{model.config.depth - 1}.resid_post"
     out, cache = forward(model, encoder, at, step, [*layers, last])
     own = sum((cache[n][:, which] - cache[n][:, which].mean(0)).sum(1) for n, which in layers.items())
-
-    def flat(name: str) -> Callable[[Tensor, int], Tensor]:
-        def edit(result: Tensor, _: int) -> Tensor:
-            result = result.clone()
-            result[:, layers[name]] = cache[name][:, layers[name]].mean(0)
-            return result
-
-        return edit
-
-    without, _ = forward(model, encoder, at, step, (), {name: flat(name) for name in layers})
+    flat = at_heads(heads, "result", lambda name, *_: cache[name][:, layers[name]].mean(0))
+    without, _ = forward(model, encoder, at, step, (), flat)
     spread = cache[last].std(-1, unbiased=False, keepdim=True)
     patches = decode(model, own / spread, at.times[step], 1.0).unflatten(1, (model.config.grid,) * 2)
     return out - without, unpatchify(patches)

@@ -168,15 +168,13 @@ def probe_new_shape(vectors: Tensor, factors: pd.DataFrame, shape: str) -> tuple
     eight, and knowing the phrase's length alone gives three or four in eight.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    x, y, hits = vectors.double().numpy(), factors.relation.astype(str).to_numpy(), []
-    for held_out in factors[shape].cat.categories:
-        test = (factors[shape] == held_out).to_numpy()
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x[~test], y[~test])
-        hits += [*(probe.predict(x[test]) == y[test])]
-    return proportion(hits)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    x, y = vectors.double().numpy(), factors.relation.astype(str).to_numpy()
+    return proportion(cross_val_predict(probe, x, y, groups=factors[shape], cv=LeaveOneGroupOut()) == y)
 
 
 def fusion(encoder, mlp=None) -> pd.DataFrame:

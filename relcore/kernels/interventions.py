@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ..data.prompts import CANONICAL, ROLES, compose, parse
 from ..data.scenes import RELATIONS, relation_of
 from ..data.scoring import METRICS, proportion, relation_loose
-from ..errors import RelcoreError
+from ..errors import RelcoreError, require
 from ..model.diffusion import sample
 from ..model.dit import DiT
 from ..model.evaluation import batches, evaluate, plain, resumable, stored
@@ -77,6 +77,24 @@ def by_layer(heads: Iterable[Head], part: str) -> dict[str, list[int]]:
     for head in heads:
         found.setdefault(f"{head.name}.{part}", []).append(head.head)
     return found
+
+
+def at_heads(heads: list[Head], part: str, change: Callable[[str, Tensor, int], Tensor],
+             steps: Iterable[int] | None = None) -> dict:  # fmt: skip
+    """Edits of `capture`: the heads' values at `part` become change(name, theirs, step), at these steps (None: all).
+
+    theirs: [batch, head, ...], of that layer's heads among them; a copy, which may be changed.
+    """
+    layers, when = by_layer(heads, part), None if steps is None else set(steps)
+
+    def edit(name: str, value: Tensor, step: int) -> Tensor:
+        if when is not None and step not in when:
+            return value
+        value = value.clone()
+        value[:, layers[name]] = change(name, value[:, layers[name]], step)
+        return value
+
+    return {name: partial(edit, name) for name in layers}
 
 
 @dataclass(frozen=True)
@@ -133,29 +151,28 @@ def reference(model: DiT, encoder, prompts: list[str], seeds: range | list[int],
     return {key: torch.stack(values).sum(0) / count if mean else torch.cat(values, 1) for key, values in kept.items()}
 
 
-def ablate(heads: Iterable[Head], reference: dict | None = None, seed: int = 0) -> Intervention:
+def ablate(heads: list[Head], reference: dict | None = None, seed: int = 0) -> Intervention:
     """Replace what heads put out: by the reference's mean, by one of its pictures each (resample), or by 0 (None).
 
     A resampled picture's donor is drawn from (seed, the picture's own seed) and is the same for all heads and steps.
     """
     layers = by_layer(heads, "z")
 
-    def replace(name: str, rows: np.ndarray, which: list[int], n: int, z: Tensor, step: int) -> Tensor:
-        """z: [batch, head, image, d_head], one or two branches of n pictures."""
-        z = z.clone()
-        if reference is None:
-            z[:, which] = 0
-            return z
-        donor = reference[name, step][: len(z) // n, rows % reference[name, step].shape[1]]  # [branch, picture, ...]
-        z[:, which] = donor.expand(-1, n, -1, -1, -1).flatten(0, 1)[:, which].to(z)
-        return z
-
     def edits(batch: Batch) -> dict:
         missing = [name for name in layers if reference is not None and (name, 0) not in reference]
         if missing:
             raise RelcoreError(f"the reference does not hold {', '.join(missing)}: make it with the heads to ablate")
         rows = np.array([np.random.default_rng([seed, s]).integers(2**31) for s in batch.seeds])
-        return {name: partial(replace, name, rows, which, len(rows)) for name, which in layers.items()}
+
+        def replace(name: str, z: Tensor, step: int) -> Tensor:
+            """z: [batch, head, image, d_head], one or two branches of the pictures."""
+            if reference is None:
+                return torch.zeros_like(z)
+            kept = reference[name, step]  # [branch, picture, head, image, d_head]
+            donor = kept[: len(z) // len(rows), rows % kept.shape[1]].flatten(0, 1)
+            return donor[:, layers[name]].to(z)
+
+        return at_heads(heads, "z", replace)
 
     return edits
 
@@ -188,17 +205,15 @@ def smallest_set(ranked: list[Head], accuracy: Callable[[list[Head]], float], en
 # --- masking of words, patching of heads ---------------------------------------------------------------------------
 
 
-def mask_tokens(roles: Iterable[str], steps: Iterable[int] | None = None, heads: Iterable[Head] | None = None):
+def mask_tokens(roles: Iterable[str], steps: Iterable[int] | None = None, heads: list[Head] | None = None):
     """No image token may attend to words of these roles, in the conditional branch. -> Intervention
 
     steps: only at these sampling steps; heads: only these cross-attention heads. None: all.
     Raises RelcoreError for an unknown role, or if a prompt would have no token left.
     """
     roles = list(roles)
-    if unknown := set(roles) - set(ROLES):
-        raise RelcoreError(f"unknown role '{min(unknown)}': choose from {', '.join(ROLES)}")
-    when = None if steps is None else set(steps)
-    layers = {"blocks.*.cross_attn.scores": slice(None)} if heads is None else by_layer(heads, "scores")
+    for role in roles:
+        require("role", role, ROLES)
 
     def edits(batch: Batch) -> dict:
         text = batch.encoder.encode(batch.prompts)
@@ -206,16 +221,12 @@ def mask_tokens(roles: Iterable[str], steps: Iterable[int] | None = None, heads:
         if (hidden | ~text.mask).all(1).any():
             raise RelcoreError(f"masking {', '.join(roles)} would leave some prompt without a token: mask fewer roles")
 
-        def hide(which: list[int] | slice, scores: Tensor, step: int) -> Tensor:
+        def hide(name: str, scores: Tensor, step: int) -> Tensor:
             """scores: [batch, head, image, token]; in guided steps longer than `hidden`, the conditional half first."""
-            if when is not None and step not in when:
-                return scores
-            rows = hidden[:, None, None].to(scores.device)
-            scores = scores.clone()
-            scores[: len(rows), which] = scores[: len(rows), which].masked_fill(rows, -torch.inf)
+            scores[: len(hidden)].masked_fill_(hidden[:, None, None].to(scores.device), -torch.inf)
             return scores
 
-        return {name: partial(hide, which) for name, which in layers.items()}
+        return at_heads(heads_of(batch.model, ["cross_attn"]) if heads is None else heads, "scores", hide, steps)
 
     return edits
 
@@ -236,7 +247,7 @@ def with_relation(prompt: str, relation: str) -> str:
     return compose(parsed.colors, parsed.shapes, CANONICAL[relation][0])
 
 
-def patch(heads: Iterable[Head], donor: Callable[[str], str] = opposite, *, directions: Tensor | None = None,
+def patch(heads: list[Head], donor: Callable[[str], str] = opposite, *, directions: Tensor | None = None,
           strength: float = 1.0, steps: Iterable[int] | None = None) -> Intervention:  # fmt: skip
     """Give heads the results they have when another prompt is drawn from the same noise.
 
@@ -245,24 +256,20 @@ def patch(heads: Iterable[Head], donor: Callable[[str], str] = opposite, *, dire
     steps: only at these sampling steps.
     """
     layers = by_layer(heads, "result")
-    when = None if steps is None else set(steps)
 
     def edits(batch: Batch) -> dict:
         n = len(batch.prompts)
         _, cache = batch.draw(layers, prompts=[donor(prompt) for prompt in batch.prompts])
 
-        def exchange(name: str, which: list[int], result: Tensor, step: int) -> Tensor:
+        def exchange(name: str, result: Tensor, step: int) -> Tensor:
             """result: [batch, head, image, d]"""
-            if when is not None and step not in when:
-                return result
-            gap = cache[name, step][:n, which] - result[:n, which]
+            gap = cache[name, step][:n, layers[name]] - result[:n]
             if directions is not None:
                 gap = gap @ directions.to(gap).T @ directions.to(gap)
-            result = result.clone()
-            result[:n, which] += strength * gap
+            result[:n] += strength * gap
             return result
 
-        return {name: partial(exchange, name, which) for name, which in layers.items()}
+        return at_heads(heads, "result", exchange, steps)
 
     return edits
 

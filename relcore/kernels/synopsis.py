@@ -22,37 +22,30 @@ from tqdm import tqdm
 
 from ..data.prompts import ROLES, Prompt, parse
 from ..data.scoring import bound_pair, detect, mask
-from ..errors import RelcoreError
+from ..errors import RelcoreError, require
 from ..model.diffusion import sample
 from ..model.dit import DiT
 from ..model.evaluation import batches
 from .capture import capture
 
 IMAGE_ROLES = ("object1", "object2", "background")
-BRANCHES = ("conditional", "unconditional")
 KINDS = {"color": ["color1", "color2"], "shape": ["shape1", "shape2"],
          "relation": ["relation"], "filler": ["filler", "special"]}  # fmt: skip
 REDUCTIONS = {"steps": {}, "mean": {"over_steps": "mean"}, "paper": {"reduce": "sum", "over_steps": "max"}}
 MAJORITY = 0.5  # a head belongs to the kind of word that gets more than this share of its attention
 
 
-def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], branch: str = "conditional",
-                   mean: bool = False, **sampling) -> tuple[Tensor, list[Tensor], int]:  # fmt: skip
+def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], mean: bool = False,
+                   **sampling) -> tuple[Tensor, list[Tensor], int]:  # fmt: skip
     """Draw a picture per (prompt, seed) as one batch: the pictures, and their attention to each text role.
 
     Returns uint8 [picture, y, x, rgb]; for every pass of the network (one a step; Heun's sampler has two)
-    fp32 [layer, picture, head, image, text role]: 64 x 7 numbers a map, which sum to 1 over the text roles (to 1 % if
-    the network runs in bf16); and the number of passes. branch: "conditional", or the guided steps' "unconditional"
-    half, which sees special tokens alone and ends with guidance. mean: keep only the mean over the passes, a list of
-    one. sampling: as in `diffusion.sample`, batch aside.
-    Raises RelcoreError for an unknown branch or one that is not computed.
+    fp32 [layer, picture, head, image, text role], of the conditional branch: 64 x 7 numbers a map, which sum to 1 over
+    the text roles (to 1 % if the network runs in bf16); and the number of passes. mean: keep only the mean over the
+    passes, a list of one. sampling: as in `diffusion.sample`, batch aside.
     """
-    if branch not in BRANCHES:
-        raise RelcoreError(f"unknown branch '{branch}': choose from {', '.join(BRANCHES)}")
-    first = len(prompts) if branch == "unconditional" else 0
-    text = encoder.encode([""] * len(prompts) if branch == "unconditional" else prompts)
     # Padding counts as special, but the network's mask leaves it no attention at all.
-    roles = F.one_hot(text.roles, len(ROLES)).to(model.positions)  # [picture, token, text role]
+    roles = F.one_hot(encoder.encode(prompts).roles, len(ROLES)).to(model.positions)  # [picture, token, text role]
     shape = (model.config.depth, len(prompts), model.blocks[0].cross_attn.heads, model.config.grid**2, len(ROLES))
     passes: list[Tensor] = []
     last = 0
@@ -60,12 +53,10 @@ def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], br
     def reduce(layer: int, pattern: Tensor, step: int) -> Tensor:
         """pattern: [batch, head, image, token], handed on untouched."""
         nonlocal last
-        if len(pattern) == first:  # guidance has stopped: there is no second half
-            return pattern
         last, slot = step, 0 if mean else step
         if slot == len(passes):
             passes.append(pattern.new_zeros(shape, dtype=torch.float32))
-        mine = pattern[first : first + len(roles), ..., : roles.shape[1]].float()
+        mine = pattern[: len(roles)].float()
         with torch.autocast(pattern.device.type, enabled=False):  # sums in fp32 also where the network runs in bf16
             # Heads and image tokens as one axis: one product a picture, not one a head.
             masses = (mine.flatten(1, 2) @ roles).view(shape[1:])
@@ -75,9 +66,6 @@ def role_attention(model: DiT, encoder, prompts: list[str], seeds: list[int], br
     edits = {f"blocks.{layer}.cross_attn.pattern": partial(reduce, layer) for layer in range(shape[0])}
     with capture(model, edits=edits):
         pictures = sample(model, encoder, prompts, seeds, batch=len(prompts), **sampling)
-    if not passes:
-        raise RelcoreError("without guidance there is no unconditional branch: take a guidance other than 1, "
-                           "and guided_until above 0")  # fmt: skip
     return pictures, passes, last + 1
 
 
@@ -97,13 +85,13 @@ def image_roles(picture: np.ndarray, prompt: Prompt, grid: int = 8) -> np.ndarra
     return np.stack(shares).reshape(len(IMAGE_ROLES), -1) if background.any() else None
 
 
-def _masses(model: DiT, encoder, texts: list[str], noise: list[int], branch: str, mean: bool, reduce: str,
+def _masses(model: DiT, encoder, texts: list[str], noise: list[int], mean: bool, reduce: str,
             **sampling) -> tuple[Tensor, int]:  # fmt: skip
     """Attention mass of a batch's bound pictures: fp64 [step, layer, picture, head, image role, text role]; its maps.
 
     A function of its own, so that one batch's attention is gone before the next one's is made.
     """
-    pictures, passes, steps = role_attention(model, encoder, texts, noise, branch, mean, **sampling)
+    pictures, passes, steps = role_attention(model, encoder, texts, noise, mean, **sampling)
     found = [image_roles(p.numpy(), parse(t), model.config.grid) for p, t in zip(pictures, texts, strict=True)]
     keep = [i for i, shares in enumerate(found) if shares is not None]
     shares = np.array([found[i] for i in keep], np.float32).reshape(len(keep), len(IMAGE_ROLES), model.config.grid**2)
@@ -116,28 +104,26 @@ def _masses(model: DiT, encoder, texts: list[str], noise: list[int], branch: str
 
 
 def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
-             branch: str = "conditional", reduce: str = "mean", over_steps: str | None = None,
-             progress: str | None = None, batch: int = 24, **sampling) -> pd.DataFrame:  # fmt: skip
+             reduce: str = "mean", over_steps: str | None = None, progress: str | None = None, batch: int = 24,
+             **sampling) -> pd.DataFrame:  # fmt: skip
     """Mean attention mass from each image role to each text role, over the pictures of prompts x seeds.
 
     Tidy: layer, head, step, image_role, text_role, mass, low, high (normal 95 % interval of the mean over pictures;
     NaN for a single one), n (pictures). A role that a prompt does not name has mass 0 there. Pictures in which the
     prompt's two objects are not both found exactly once are left out. attrs: pictures (drawn), left_out,
-    maps (attention maps that went in), branch, reduce, over_steps.
+    maps (attention maps that went in), reduce, over_steps.
 
     reduce: "mean" per image token, or their "sum". over_steps: "max" or "mean" over a picture's steps; step is then
     -1. progress: label of the progress bar, None for no bar. sampling: as in `diffusion.sample`.
     Raises RelcoreError for an unknown option, or if every picture is left out.
     """
-    if reduce not in ("mean", "sum"):
-        raise RelcoreError(f"unknown reduce '{reduce}': choose from mean, sum")
-    if over_steps not in (None, "mean", "max"):
-        raise RelcoreError(f"unknown over_steps '{over_steps}': choose from mean, max, or None for every step")
+    require("reduce", reduce, ("mean", "sum"))
+    require("over_steps", over_steps, ("mean", "max", None))
     parts = batches(prompts, seeds, batch)
     drawn = n = maps = 0
     total = squares = 0.0  # over pictures: [step, layer, head, image role, text role]
     for texts, noise in tqdm(parts, desc=progress, unit="batch", disable=progress is None, leave=False):
-        mass, watched = _masses(model, encoder, texts, noise, branch, over_steps == "mean", reduce, **sampling)
+        mass, watched = _masses(model, encoder, texts, noise, over_steps == "mean", reduce, **sampling)
         drawn, n, maps = drawn + len(texts), n + mass.shape[2], maps + watched
         if over_steps == "max":
             mass = mass.amax(0, keepdim=True)
@@ -156,8 +142,7 @@ def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     )
     table = pd.DataFrame({name: value.flatten().numpy() for name, value in columns.items()}, index).reset_index()
     table["n"] = n
-    table.attrs = {"pictures": drawn, "left_out": drawn - n, "maps": maps, "branch": branch,
-                   "reduce": reduce, "over_steps": over_steps}  # fmt: skip
+    table.attrs = {"pictures": drawn, "left_out": drawn - n, "maps": maps, "reduce": reduce, "over_steps": over_steps}
     return table
 
 
@@ -176,8 +161,7 @@ def profile(table: pd.DataFrame, image_role: str = "object1") -> pd.DataFrame:
     """
     if table.attrs.get("reduce", "mean") != "mean":
         raise RelcoreError("a sum over an object's tokens is no share of attention: make the synopsis with reduce=mean")
-    if image_role not in IMAGE_ROLES:
-        raise RelcoreError(f"unknown image role '{image_role}': choose from {', '.join(IMAGE_ROLES)}")
+    require("image role", image_role, IMAGE_ROLES)
     rows = table[table.image_role == image_role]
     roles = rows.pivot_table(index=["layer", "head"], columns="text_role", values="mass", aggfunc="mean")
     heads = pd.DataFrame({kind: roles.reindex(columns=parts).sum(axis=1) for kind, parts in KINDS.items()})

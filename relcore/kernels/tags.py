@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -116,16 +117,10 @@ def collect(model: DiT, encoder, prompts: list[str], seeds: range | list[int], n
 # --- the direction -----------------------------------------------------------------------------------------------
 
 
-def differences(tokens: Tokens, name: str, roles: tuple[str, str] = OBJECTS) -> Tensor:
-    """Mean at the first role's tokens less the mean at the second's: [step, d]."""
-    first, second = (tokens.where(role=role).values[name].mean(1) for role in roles)
-    return first - second
-
-
-def tag(tokens: Tokens, name: str, steps: Iterable[int] | None = None,
-        roles: tuple[str, str] = OBJECTS) -> tuple[Tensor, float]:  # fmt: skip
-    """The tag direction: unit vector [d] and size of the mean difference over the steps (None: all)."""
-    gaps = differences(tokens, name, roles)
+def tag(tokens: Tokens, name: str, steps: Iterable[int] | None = None) -> tuple[Tensor, float]:
+    """The tag direction: unit vector [d] and size of object 1's mean less object 2's over the steps (None: all)."""
+    first, second = (tokens.where(role=role).values[name].mean(1) for role in OBJECTS)  # [step, d]
+    gaps = first - second
     mean = (gaps if steps is None else gaps[list(steps)]).mean(0)
     return F.normalize(mean, dim=0), float(mean.norm())
 
@@ -150,15 +145,13 @@ def contrasts(tokens: Tokens, name: str, steps: Iterable[int] | None = None) -> 
 def stability(tokens: Tokens, name: str, steps: Iterable[int] | None = None) -> pd.DataFrame:
     """Is it one direction? Cosines of tags taken from parts of the data: over, first, second, cosine.
 
-    over: "step" (of two steps), "relation" (the tags of two relations, over the steps) and "half" (of the prompts).
+    over: "step" (of two steps) and "relation" (the tags of two relations, over the steps).
     """
     steps = range(len(tokens.values[name])) if steps is None else list(steps)
-    halves = folds(tokens.table, "prompt", 2)
     parts = {
         "step": {step: tag(tokens, name, [step])[0] for step in steps},
         "relation": {r: tag(tokens.where(relation=r), name, steps)[0]
                      for r in RELATIONS if set(OBJECTS) <= set(tokens.table.role[tokens.table.relation == r])},
-        "half": {half: tag(tokens.rows(np.flatnonzero(halves == half)), name, steps)[0] for half in (0, 1)},
     }  # fmt: skip
     rows = [(over, a, b, float(tags[a] @ tags[b])) for over, tags in parts.items() for a, b in combinations(tags, 2)]
     return pd.DataFrame(rows, columns=["over", "first", "second", "cosine"])
@@ -242,14 +235,11 @@ def probe(tokens: Tokens, names: Iterable[str], steps: Iterable[int], *, by: str
     fold, rows = folds(tokens.table, by, number), []
     for name in names:
         for step in steps:
-            features, right = tokens.values[name][step].numpy(), np.zeros(len(first), bool)
-            for group in _apart(tokens.table, within):
-                for k in range(number):
-                    fit, test = group[fold[group] != k], group[fold[group] == k]
-                    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=500))
-                    fitted.fit(features[fit], first[fit])
-                    right[test] = fitted.predict(features[test]) == first[test]
-            value, low, high = over_prompts(tokens.table.assign(right=right), "right", seed=seed)
+            features, read = tokens.values[name][step].numpy(), np.zeros(len(first), bool)
+            for mine in _apart(tokens.table, within):
+                fitted = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY, max_iter=500))
+                read[mine] = cross_val_predict(fitted, features[mine], first[mine], cv=PredefinedSplit(fold[mine]))
+            value, low, high = over_prompts(tokens.table.assign(right=read == first), "right", seed=seed)
             rows.append((name, step, value, low, high, len(first)))
     return pd.DataFrame(rows, columns=["name", "step", "accuracy", "low", "high", "n"])
 

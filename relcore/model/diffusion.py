@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.encoders import Text
-from ..errors import RelcoreError
+from ..errors import RelcoreError, require
 from .dit import DiT
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t [batch, rgb, y, x], t [batch]) -> clean picture
@@ -97,20 +97,15 @@ def initial_noise(seeds: list[int], size: int) -> Tensor:
     ])  # fmt: skip
 
 
-def guided(model: DiT, process, text: Text, empty: Text, guidance: float, until: float = 1.0) -> Denoiser:
+def guided(model: DiT, process, text: Text, guidance: float, until: float = 1.0) -> Denoiser:
     """Denoiser with classifier-free guidance (Ho & Salimans 2022): u + guidance (c - u).
 
     until: guidance stops when the share of signal, alpha / (alpha + sigma), reaches this (Kynkaanniemi et al. 2024):
-    the conditional pass alone runs from there on. text: one row a picture; empty: the encoded empty prompt, one row.
+    the conditional pass alone runs from there on. text: one row a picture, and one more of the empty prompt.
     The text is read once; the two passes of a guided step run as one batch, conditional rows first.
     """
-    n = len(text.mask)
-    wide = torch.zeros_like(text.embeddings)  # the empty prompt, padded to the prompts' length
-    wide[:, : empty.embeddings.shape[1]] = empty.embeddings
-    blank = torch.zeros_like(text.mask)
-    blank[:, : empty.mask.shape[1]] = empty.mask
-    both = model.read_text(Text(torch.cat([text.embeddings, wide]), torch.cat([text.mask, blank]), text.roles))
-    alone = both[:n]
+    n, read = len(text.mask) - 1, model.read_text(text)
+    both, alone = read[[*range(n), *[n] * n]], read[:n]
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = process.alpha_sigma(t[:1])
@@ -193,22 +188,20 @@ def sample(model: DiT, encoder, prompts: list[str], seeds: list[int], *, process
     """
     if len(prompts) != len(seeds):
         raise RelcoreError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
-    if sampler not in SAMPLERS:
-        raise RelcoreError(f"unknown sampler '{sampler}': choose from {', '.join(SAMPLERS)}")
-    if precision not in ("fp32", "bf16"):
-        raise RelcoreError(f"unknown precision '{precision}': choose fp32 or bf16")
+    require("sampler", sampler, SAMPLERS)
+    require("precision", precision, ("fp32", "bf16"))
     if not 1 <= steps <= 1000:
         raise RelcoreError(f"cannot draw in {steps} steps: take 1 to 1000")
     process, device = process or RectifiedFlow(), model.positions.device
     half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     times = process.sampling_times(steps).to(device)
-    empty, out = encoder.encode([""]).to(device), []
+    out = []
     for start in range(0, len(prompts), batch):
         rows = slice(start, start + batch)
-        text = encoder.encode(prompts[rows]).to(device)
+        text = encoder.encode([*prompts[rows], ""]).to(device)
         x = initial_noise(seeds[rows], model.config.image_size).to(device)
         with half:
-            denoise = guided(model, process, text, empty, guidance, guided_until)
+            denoise = guided(model, process, text, guidance, guided_until)
             out.append(to_pixels(SAMPLERS[sampler](denoise, process, x, times, callback)))
     return torch.cat(out)
 

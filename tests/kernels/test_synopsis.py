@@ -68,11 +68,8 @@ def masses(table: pd.DataFrame, column: str = "mass") -> np.ndarray:
     return table[column].to_numpy().reshape([table[key].nunique() for key in KEYS])
 
 
-def by_hand(model, encoder, steps: int, first: int = 0) -> np.ndarray:
-    """The same numbers from stored maps, in loops: [picture, layer, head, step, image role, text role].
-
-    first: the batch's row where the branch begins.
-    """
+def by_hand(model, encoder, steps: int) -> np.ndarray:
+    """The same numbers from stored maps, in loops: [picture, layer, head, step, image role, text role]."""
     texts = PROMPTS * len(SEEDS)
     with capture(model, ["blocks.*.cross_attn.pattern"]) as cache:
         sample(model, encoder, texts, NOISE, steps=steps)
@@ -83,7 +80,7 @@ def by_hand(model, encoder, steps: int, first: int = 0) -> np.ndarray:
         covered = [*covered, ~covered.any(0)]
         words = len(text.split()) + 1  # and the end token
         for layer, head, step, kind in np.ndindex(2, 2, steps, len(IMAGE_ROLES)):
-            pattern = cache[f"blocks.{layer}.cross_attn.pattern", step][first + picture, head].double().numpy()
+            pattern = cache[f"blocks.{layer}.cross_attn.pattern", step][picture, head].double().numpy()
             cell, area = np.zeros(len(ROLES)), 0.0
             for image in range(64):
                 y, x = divmod(image, 8)
@@ -122,24 +119,14 @@ def test_rows_sum_to_one(model, encoder, good_pictures):
         assert (attention[:, :2, ..., ROLES.index("color2")] > 0).all()
 
 
-def test_the_unconditional_branch_sees_special_tokens_alone(model, encoder, good_pictures):
-    table = synopsis(model, encoder, PROMPTS, SEEDS, steps=2, branch="unconditional")
-    special = table.text_role == "special"
-    np.testing.assert_allclose(table.mass[special], 1, atol=1e-6)
-    assert (table.mass[~special] == 0).all()
-
-
-def test_the_unconditional_branch_ends_with_guidance(model, encoder, good_pictures):
+def test_every_step_counts_guided_or_not(model, encoder, good_pictures):
     args = model, encoder, PROMPTS, SEEDS
     both = synopsis(*args, steps=4, guided_until=0.2)
     assert set(both.step) == {0, 1, 2, 3}
-    assert set(synopsis(*args, steps=4, guided_until=0.2, branch="unconditional").step) == {0, 1, 2}
     plain = synopsis(*args, steps=4, guidance=1)
     step = plain.step == 0  # before guidance has acted the two runs are the same
     np.testing.assert_allclose(plain.mass[step], both.mass[step], atol=1e-5)
     assert abs(plain.mass - both.mass).max() > 1e-3
-    with pytest.raises(RelcoreError, match="without guidance there is no unconditional branch"):
-        synopsis(*args, steps=1, guidance=1, branch="unconditional")
 
 
 def test_sums_are_in_fp32_where_the_network_is_not(model, encoder):
@@ -192,8 +179,7 @@ def test_the_size_of_the_batch_does_not_matter(model, encoder, good_pictures, op
 def test_what_is_left_out_is_counted_and_does_not_count(model, encoder, good_pictures):
     good_pictures.update({1, 2})
     table = synopsis(model, encoder, PROMPTS, SEEDS, steps=2)
-    assert table.attrs == {"pictures": 4, "left_out": 2, "maps": 2 * 2 * 2 * 2, "branch": "conditional",
-                           "reduce": "mean", "over_steps": None}  # fmt: skip
+    assert table.attrs == {"pictures": 4, "left_out": 2, "maps": 2 * 2 * 2 * 2, "reduce": "mean", "over_steps": None}
     assert (table.n == 2).all()
     np.testing.assert_allclose(masses(table), by_hand(model, encoder, steps=2)[[0, 3]].mean(0), atol=1e-6)
     good_pictures.add(3)
@@ -329,11 +315,10 @@ def test_one_batch_is_held_at_a_time(model, encoder, good_pictures, monkeypatch)
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"branch": "both"}, "unknown branch 'both': choose from conditional, unconditional"),
     ({"reduce": "median"}, "unknown reduce 'median': choose from mean, sum"),
     ({"over_steps": "last"}, "unknown over_steps 'last': choose from mean, max"),
     ({}, "none of 2 pictures shows"),
-], ids=["branch", "reduce", "over_steps", "nothing drawn"])  # fmt: skip
+], ids=["reduce", "over_steps", "nothing drawn"])  # fmt: skip
 def test_bad_input_is_refused_with_a_remedy(model, encoder, options, message):
     with pytest.raises(RelcoreError, match=message):
         synopsis(model, encoder, PROMPTS, [0], steps=1, **options)

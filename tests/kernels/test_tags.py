@@ -17,7 +17,6 @@ from relcore.kernels.tags import (
     Tokens,
     collect,
     contrasts,
-    differences,
     folds,
     levels,
     over_prompts,
@@ -91,8 +90,6 @@ def test_planted_tag_is_found():
     planted = tokens(common=2.0)
     unit, size = tag(planted, "x", [0, 1])
     assert unit[0] > 0.99 and size == pytest.approx(2, abs=0.05)
-    torch.testing.assert_close(tag(planted, "x", roles=("object2", "object1"))[0], -tag(planted, "x")[0])
-    assert differences(planted, "x").shape == (3, D)
 
 
 def test_tag_that_changes_its_sign_with_the_colour_is_told_from_the_common_one():
@@ -115,8 +112,8 @@ def test_common_tag_is_not_moved_by_an_uneven_choice_of_prompts():
 def test_stability_of_one_direction_and_of_none():
     cosines = stability(tokens(), "x").groupby("over").cosine
     assert cosines.min().min() > 0.95
-    assert dict(cosines.size()) == {"half": 1, "relation": 28, "step": 3}
-    assert abs(stability(tokens(common=0.0), "x").set_index("over").cosine["half"]) < 0.95
+    assert dict(cosines.size()) == {"relation": 28, "step": 3}
+    assert stability(tokens(common=0.0), "x").cosine.abs().min() < 0.5
 
 
 def test_folds_never_share_a_prompt_and_balance_what_it_names():
