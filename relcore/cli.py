@@ -164,22 +164,20 @@ def evaluate(
     Example: relcore evaluate --model rte-micro --phrases all -n 4
     On several GPUs, or CPU processes, as `relcore train`: they share the pictures, and the numbers are the same.
     """
-    from accelerate import PartialState
-
     from .data.prompts import suite
     from .data.scenes import GENERATORS
     from .model.checkpoints import digest
     from .model.evaluation import evaluate as run
-    from .model.evaluation import report, write_table
+    from .model.evaluation import processes, report, write_table
 
     require("generator", generator, GENERATORS)
     prompts = suite(phrases_of(phrases), template)
     network, header, encoder, process = open_model(model, compiled)
-    processes = PartialState()
-    rows = run(network.to(processes.device), encoder, prompts, range(seed, seed + number), processes=processes,
+    shared = processes()
+    rows = run(network.to(shared.device), encoder, prompts, range(seed, seed + number), processes=shared,
                process=process, sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until,
-               progress=f"evaluate {model}" if processes.is_local_main_process else None)  # fmt: skip
-    if not processes.is_main_process:
+               progress=f"evaluate {model}" if shared.is_local_main_process else None)  # fmt: skip
+    if not shared.is_main_process:
         return
     summary = report(rows, generator, network.config.image_size)
     if out:

@@ -162,11 +162,13 @@ def _e5(kind: str) -> ContextualEncoder:
 
     shape, pieces, (begin, end, unknown), arrays = read_e5(_package_file("e5").read_bytes())
     width, layers, heads, mlp, vocabulary, positions, types, eps = shape
-    torch.manual_seed(0)
-    model = transformers.BertModel(transformers.BertConfig(
+    config = transformers.BertConfig(
         vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
         intermediate_size=mlp, max_position_embeddings=positions, type_vocab_size=types, layer_norm_eps=eps,
-    ), add_pooling_layer=False)  # fmt: skip
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as they were
+        torch.manual_seed(0)
+        model = transformers.BertModel(config, add_pooling_layer=False)
     if kind == "e5":
         state = model.state_dict()
         model.load_state_dict({ours: torch.from_numpy(arrays[_e5_name(ours)]).view_as(state[ours]) for ours in state})

@@ -57,7 +57,6 @@ class RandomTokenEncoder:
     def __init__(self, dim: int = 384, seed: int = 0, positions: bool = True):
         self.dim, self.seed = dim, seed
         self.name = "rte" if positions else "rte-nopos"
-        self._words: dict[str, Tensor] = {}
         self._encoded: dict[str, tuple[Tensor, Tensor]] = {}
         place = torch.arange(MAX_LENGTH)[:, None]
         rate = 10000 ** (-torch.arange(0, dim, 2) / dim)
@@ -66,11 +65,9 @@ class RandomTokenEncoder:
 
     def word(self, word: str) -> Tensor:
         """The vector [dim] of a word, without its position."""
-        if word not in self._words:
-            digest = hashlib.sha256(f"{self.seed}:{word}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-            self._words[word] = torch.randn(self.dim, generator=generator)
-        return self._words[word]
+        digest = hashlib.sha256(f"{self.seed}:{word}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return torch.randn(self.dim, generator=generator)
 
     def _encode_one(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Embeddings [token, dim] and roles [token] of one prompt, unpadded; kept for next time."""

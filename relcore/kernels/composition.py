@@ -42,12 +42,12 @@ APART = 0.1  # two attentions that differ by less (total variation) show no caus
 # --- which heads ---------------------------------------------------------------------------------------------------
 
 
-def relation_heads(model: DiT, encoder, token: str = "relation") -> list[Head]:
+def relation_heads(model: DiT, encoder) -> list[Head]:
     """The heads whose maps go furthest along the relations' ramps, of either sign: down to half of the first's size.
 
     By the projection of `circuits.screen`, raw maps; the strongest first.
     """
-    table = screen(model, encoder, token, draws=1).query("relation == 'mean'").set_index(["layer", "head"])
+    table = screen(model, encoder, "relation", draws=1).query("relation == 'mean'").set_index(["layer", "head"])
     size = table.projection.abs().sort_values(ascending=False)
     return [Head(int(layer), int(head)) for layer, head in size[size >= size.max() / 2].index]
 

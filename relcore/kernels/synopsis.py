@@ -147,10 +147,15 @@ def synopsis(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
 
 
 def reductions(*data, **options) -> pd.DataFrame:
-    """The `synopsis` in each of the REDUCTIONS, as one table: its columns, and reduction, pictures, maps."""
+    """The `synopsis` in each of the REDUCTIONS, as one table: its columns, and reduction, pictures, maps.
+
+    attrs: of the reduction "mean".
+    """
     tables = {name: synopsis(*data, **how, **options) for name, how in REDUCTIONS.items()}
-    return pd.concat([t.assign(reduction=name, pictures=t.attrs["pictures"], maps=t.attrs["maps"])
-                      for name, t in tables.items()], ignore_index=True)  # fmt: skip
+    table = pd.concat([t.assign(reduction=name, pictures=t.attrs["pictures"], maps=t.attrs["maps"])
+                       for name, t in tables.items()], ignore_index=True)  # fmt: skip
+    table.attrs = tables["mean"].attrs
+    return table
 
 
 def profile(table: pd.DataFrame, image_role: str = "object1") -> pd.DataFrame:

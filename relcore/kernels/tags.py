@@ -26,7 +26,6 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data.prompts import ROLES, parse
 from ..data.scenes import COLORS, RELATIONS
@@ -71,8 +70,7 @@ class Tokens:
 
 
 def collect(model: DiT, encoder, prompts: list[str], seeds: range | list[int], names: Iterable[str] = (),
-            heads: Iterable[Head] = (), *, background: int = 4, batch: int = 24, progress: str | None = None,
-            **sampling) -> Tokens:  # fmt: skip
+            heads: Iterable[Head] = (), *, background: int = 4, batch: int = 24, **sampling) -> Tokens:  # fmt: skip
     """Draw prompts x seeds, and keep named activations and heads' results at tokens with a role (conditional branch).
 
     names: as in `capture`, of shape [b, i, d]. background: at most so many of a picture's background tokens, at
@@ -82,7 +80,7 @@ def collect(model: DiT, encoder, prompts: list[str], seeds: range | list[int], n
     heads, rows, kept = list(heads), [], {}
     wanted = {*names, *(f"{head.name}.result" for head in heads)}
     parts, pictures = batches(prompts, seeds, batch), 0
-    for texts, noise in tqdm(parts, desc=progress, unit="batch", disable=progress is None, leave=False):
+    for texts, noise in parts:
         drawn, cache = Batch(model, encoder, texts, noise, sampling).draw(wanted)
         at: list[tuple[int, int]] = []  # (picture in the batch, image token) of every token with a role
         for k, (text, seed) in enumerate(zip(texts, noise, strict=True)):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import RelcoreError
 from ..files import read_tensors, sha256, write_tensors
 from ..paths import CHECKPOINTS
-from .dit import DiT, DiTConfig
+from .dit import DiT, DiTConfig, position_table
 
 MANIFEST = "MANIFEST.json"
 
@@ -81,16 +81,16 @@ def load_model(name: str, folder: Path = CHECKPOINTS) -> tuple[DiT, dict]:
         raise RelcoreError(f"'{path}' is not a relcore checkpoint: its header has no config")
     try:
         config = DiTConfig(**header["config"])
-        with torch.device("meta"):
-            expected = {name: tensor.shape for name, tensor in DiT(config).state_dict().items()}
+        with torch.device("meta"):  # nothing is drawn at random, only to be replaced
+            model = DiT(config)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError, RelcoreError) as error:
         raise RelcoreError(f"'{path}' has a config this version cannot build ({error})") from error
-    found = {name: tensor.shape for name, tensor in weights.items()}
+    expected, found = ({n: t.shape for n, t in tensors.items()} for tensors in (model.state_dict(), weights))
     if wrong := sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)):
         raise RelcoreError(f"'{path}': config and weights disagree on {len(wrong)} tensors, first '{wrong[0]}' "
                            f"({expected.get(wrong[0])} by the config, {found.get(wrong[0])} in the file)")  # fmt: skip
     if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise RelcoreError(f"'{path}' holds NaN or infinite values in '{bad[0]}': train or fetch it again")
-    model = DiT(config)
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    model.positions = position_table(config.grid, config.width)  # not in the file
     return model.eval().requires_grad_(False), header

@@ -216,9 +216,8 @@ def to_signal(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def fast_precision() -> str:
+def fast_precision(device: torch.device | str = "cpu") -> str:
     """ "bf16" on GPUs and on CPUs with bf16 units; "fp32" elsewhere, where bf16 is a hundred times slower."""
-    fast = torch.cuda.is_available() or (
-        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    on_cpu = torch.device(device).type == "cpu"
+    fast = not on_cpu or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return "bf16" if fast else "fp32"

@@ -2,12 +2,15 @@
 
 import functools
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +24,15 @@ from .diffusion import sample
 from .dit import DiT
 
 
+def processes() -> PartialState:
+    """The processes that torchrun or accelerate started, or this one alone, with the device of each.
+
+    Accelerate takes CPU processes for one another's only if told that they are; otherwise each would do all the work.
+    """
+    several, found = int(os.environ.get("WORLD_SIZE", 1)) > 1, torch.accelerator.current_accelerator()
+    return PartialState(cpu=several and (found is None or found.type == "mps"))
+
+
 def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tuple[list[str], list[int]]]:
     """(prompts, noise seeds) of each batch of pictures: every prompt with every seed.
 
@@ -32,12 +44,12 @@ def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tu
 
 def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
              progress: str | None = None, batch: int = 48, draw: Callable[..., Tensor] | None = None,
-             processes=None, **sampling) -> pd.DataFrame:  # fmt: skip
+             processes: PartialState | None = None, **sampling) -> pd.DataFrame:  # fmt: skip
     """One row a picture: prompt, seed, relation and the verdicts of `scoring.score`.
 
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
     draw: what draws a batch, called as `diffusion.sample` and in its place.
-    processes: accelerate's PartialState, to share the batches out; each process gets the whole table, as one alone.
+    processes: of `processes`, to share the batches out; each process gets the whole table, as one alone.
     sampling: as in `diffusion.sample`.
     """
     rows, jobs = [], batches(prompts, seeds, batch)
@@ -130,6 +142,7 @@ def write_table(path: Path, rows: pd.DataFrame, *, command: str, checkpoint: str
 
     checkpoint: sha256 of the model's file.
     """
+    rows = rows.copy(deep=False)  # the caller's keeps its own attrs
     rows.attrs = {"command": command, "seed": seed, "commit": commit(), "checkpoint": checkpoint}
     with replacing(path) as temporary:
         rows.to_parquet(temporary)

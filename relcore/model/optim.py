@@ -74,7 +74,7 @@ def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float, dtype: tor
     return optimizers
 
 
-def ema_update(average: dict[str, Tensor], model: nn.Module, step: int, decay: float = 0.999) -> None:
+def ema_update(average: nn.Module, model: nn.Module, step: int, decay: float = 0.999) -> None:
     """Exponential moving average of the weights; the decay warms up as (1 + step) / (10 + step)."""
     rate = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.values()), [p.detach() for p in model.parameters()], rate)
+    torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], rate)

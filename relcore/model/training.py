@@ -8,6 +8,7 @@ weights, fp32), `metrics.parquet` (tidy: samples, seconds, suite, metric, value,
 (one strip of sample pictures an evaluation); if asked, `snapshots/` (the EMA weights at each evaluation, bf16).
 """
 
+import copy
 import json
 import signal
 import time
@@ -29,7 +30,7 @@ from ..files import read_tensors, replacing, write_json, write_png, write_tensor
 from . import checkpoints
 from .diffusion import PROCESSES, RectifiedFlow, fast_precision, sample, to_signal, training_loss
 from .dit import PRESETS, DiT
-from .evaluation import evaluate
+from .evaluation import evaluate, processes
 from .optim import ema_update, make_optimizers
 
 # How the pictures of the curves are drawn, that of the shipped ones: weaker than what `sample` does by default.
@@ -85,10 +86,12 @@ def check(config: TrainConfig) -> None:
 class Run:
     """A training run in a folder: build or resume, `train()`, and the run's files."""
 
-    def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, accelerator: Accelerator | None = None,
-                 snapshots: bool = False, compiled: bool = False):  # fmt: skip
+    def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, snapshots: bool = False,
+                 compiled: bool = False):  # fmt: skip
         check(config)
-        self.accelerator = accelerator or Accelerator(mixed_precision="bf16" if fast_precision() == "bf16" else "no")
+        device = processes().device
+        fast = fast_precision(device) == "bf16"
+        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if fast else "no")
         if config.batch % self.accelerator.num_processes:
             raise RelcoreError(f"batch {config.batch} is no multiple of the {self.accelerator.num_processes} processes")
         self.config, self.folder, self.snapshots = config, Path(folder), snapshots
@@ -99,7 +102,7 @@ class Run:
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
         self.optimizers = make_optimizers(self.model, config.optimizer, config.lr, config.muon_lr, dtype,
                                           config.caption_lr)  # fmt: skip
-        self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}  # EMA
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)  # EMA: what is evaluated and shipped
         self.step, self.seconds, self.rows, self.losses = 0, 0.0, [], []
         state = self.folder / "state.safetensors"
         if resume and state.exists():
@@ -115,7 +118,8 @@ class Run:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         names = {p: n for n, p in self.model.named_parameters()}
-        out = {f"model.{n}": p for p, n in names.items()} | {f"ema.{n}": a for n, a in self.average.items()}
+        out = {f"model.{n}": p for p, n in names.items()}
+        out |= {f"ema.{n}": p for n, p in self.average.named_parameters()}
         for optimizer in self.optimizers:
             kind = type(optimizer).__name__
             for p, state in optimizer.state.items():
@@ -146,9 +150,9 @@ class Run:
                 if state:  # AdamW keeps its step count on the CPU
                     optimizer.state[p] = {k: v.to(p.device) if k != "step" else v for k, v in state.items()}
         with torch.no_grad():
-            for name, p in self.model.named_parameters():
-                p.copy_(tensors[f"model.{name}"])
-                self.average[name].copy_(tensors[f"ema.{name}"])
+            for kind, network in (("model", self.model), ("ema", self.average)):
+                for name, p in network.named_parameters():
+                    p.copy_(tensors[f"{kind}.{name}"])
 
     # --- one step ------------------------------------------------------------------------------
 
@@ -194,19 +198,16 @@ class Run:
         handlers = {s: signal.signal(s, lambda *_: stop.append(1)) for s in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=config.samples, initial=self.step * config.batch, unit="img", unit_scale=True,
                    desc=self.folder.name, disable=not (progress and accelerator.is_main_process))  # fmt: skip
-        begin = time.perf_counter()
         try:
             while self.step * config.batch < config.samples:
+                begin = time.perf_counter()
                 self.losses.append(float(self._step(parallel)))
+                self.seconds += time.perf_counter() - begin
                 bar.update(config.batch)
                 bar.set_postfix(loss=f"{np.mean(self.losses[-50:]):.4f}", refresh=False)
                 seen, stopping = self.step * config.batch, self._agreed(bool(stop))
                 if seen % config.eval_every < config.batch or seen >= config.samples:
-                    self.seconds += time.perf_counter() - begin
                     self._evaluate()
-                    begin = time.perf_counter()
-                elif stopping:
-                    self.seconds += time.perf_counter() - begin
                 if stopping:
                     self.save()
                     raise RelcoreError(
@@ -224,13 +225,6 @@ class Run:
             return stop
         return bool(self.accelerator.reduce(torch.tensor(int(stop), device=self.accelerator.device), "sum"))
 
-    def averaged(self) -> DiT:
-        """The EMA model, in eval mode: the one that is evaluated and shipped."""
-        model = DiT(self.model.config).to(self.accelerator.device)
-        model.load_state_dict(self.average)
-        model.run_block = self.model.run_block  # compiled or not
-        return model.eval().requires_grad_(False)
-
     def _evaluate(self) -> None:
         loss = float(self.accelerator.reduce(torch.tensor(self.losses, device=self.accelerator.device).mean(), "mean"))
         if not np.isfinite(loss):  # before anything is written: what the last evaluation saved is still good
@@ -238,23 +232,22 @@ class Run:
         self.losses, accelerator = [], self.accelerator
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            model, seen = self.averaged(), self.step * self.config.batch
+            model, seen = self.average, self.step * self.config.batch
             self._note(seen, "train", "loss", loss, 0)  # no share of pictures: no n
             for name, prompts in evaluation_suites(self.config.captions).items():
                 label = f"evaluate {name}" if self.progress else None
                 table = evaluate(model, self.encoder, prompts, [0], progress=label,
-                                 process=self.process, precision=fast_precision(), **CURVES)  # fmt: skip
+                                 process=self.process, precision=fast_precision(accelerator.device), **CURVES)
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
             with replacing(self.folder / "metrics.parquet") as path:
                 pd.DataFrame(self.rows).to_parquet(path)
             save_frame(self.folder / "frames" / f"{seen:09d}.png", model, self.encoder, self.process)
             header = {"recipe": asdict(self.config), "samples": seen}
-            checkpoints.save_model(self.folder / "model.safetensors", self.average, model.config, header, torch.float32)
+            weights, snapshot = model.state_dict(), self.folder / "snapshots" / f"{seen:09d}.safetensors"
+            checkpoints.save_model(self.folder / "model.safetensors", weights, model.config, header, torch.float32)
             if self.snapshots:
-                checkpoints.save_model(
-                    self.folder / "snapshots" / f"{seen:09d}.safetensors", self.average, model.config, header
-                )
+                checkpoints.save_model(snapshot, weights, model.config, header)
             self.save()
         self.accelerator.wait_for_everyone()
 
@@ -276,8 +269,9 @@ def save_frame(path: Path, model: DiT, encoder, process) -> None:
     """A strip of eight pictures, one a relation, always the same prompts and seeds."""
     prompts = [compose((i % 2, 1 - i % 2), (i % 3, (i + 1) % 3), CANONICAL[r][0]) for i, r in enumerate(RELATIONS)]
     images = sample(
-        model, encoder, prompts, list(range(len(prompts))), process=process, precision=fast_precision()
-    ).numpy()
+        model, encoder, prompts, list(range(len(prompts))), process=process,
+        precision=fast_precision(model.positions.device),
+    ).numpy()  # fmt: skip
     write_png(path, np.concatenate(list(images), 1))
 
 

@@ -3,6 +3,7 @@
 A `Circuit` holds the computed numbers and maps of one model and prompt; `scene` draws it up to a stage, in one layout.
 """
 
+import re
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -61,7 +62,7 @@ class Circuit:
 def number(value: float, sign: bool = False) -> str:
     """.75 or -.75, with a sign always if asked; 1.00 and .00."""
     text = f"{value:{'+' if sign else ''}.2f}"
-    return text.lstrip("+-")[1:] if float(text) == 0 else text.replace("0.", ".", 1).replace("-", "\u2212")
+    return text.lstrip("+-")[1:] if float(text) == 0 else re.sub(r"^([+-]?)0\.", r"\1.", text).replace("-", "\u2212")
 
 
 def interval(value: float, low: float, high: float, sign: bool = False) -> str:

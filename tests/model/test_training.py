@@ -214,7 +214,7 @@ def test_files_of_a_run(tmp_path):
     assert len(list((tmp_path / "run" / "frames").iterdir())) == 3
     model, header = load_model(str(tmp_path / "run"))
     assert header["samples"] == 48 and header["recipe"]["batch"] == 8
-    assert all(torch.equal(p, run.average[name]) for name, p in model.named_parameters())
+    assert all(torch.equal(p, run.average.get_parameter(name)) for name, p in model.named_parameters())
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,11 @@ def test_two_processes_train_as_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    common = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
     pair = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     started = [
         subprocess.Popen([sys.executable, Path(__file__).with_name("worker.py"), tmp_path / name, processes,

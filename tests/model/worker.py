@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
 
+from relcore.cli import app
 from relcore.data.prompts import suite
 from relcore.data.scenes import render, sample_scenes
 from relcore.model import dit, training
-from relcore.model.evaluation import evaluate
+from relcore.model.evaluation import evaluate, processes
 
 dit.PRESETS["tiny"] = dit.DiTConfig(depth=2, width=128)
+training.fast_precision = lambda device: "fp32"
 training.evaluation_suites = lambda captions: {"canonical": ["red square is above blue circle"]}
 
 
@@ -25,10 +26,9 @@ def draw(model, encoder, prompts, seeds, **sampling):
 
 
 if __name__ == "__main__":
-    settings = {k: type(getattr(training.TrainConfig, k))(v) for k, v in (a.split("=") for a in sys.argv[3:])}
-    config = training.TrainConfig(preset="tiny", **settings)
-    accelerator = Accelerator(cpu=True, mixed_precision="no")
-    assert accelerator.num_processes == int(sys.argv[2]), accelerator.state
-    training.Run(config, Path(sys.argv[1]), accelerator=accelerator).train(progress=False)
-    table = evaluate(None, None, suite()[::5], [0, 1], batch=3, draw=draw, processes=PartialState())
-    table.to_parquet(Path(sys.argv[1]) / f"evaluation-{accelerator.process_index}.parquet")
+    folder, number, settings = sys.argv[1], int(sys.argv[2]), [word for a in sys.argv[3:] for word in ("--set", a)]
+    app(["train", "--preset", "tiny", "--out", folder, *settings], standalone_mode=False)
+    shared = processes()
+    assert shared.num_processes == number, shared
+    table = evaluate(None, None, suite()[::5], [0, 1], batch=3, draw=draw, processes=shared)
+    table.to_parquet(Path(folder) / f"evaluation-{shared.process_index}.parquet")
