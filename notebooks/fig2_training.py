@@ -75,7 +75,7 @@ ARMS = {
     "rte-mini": "RTE, mini",
     "e5-mini": "e5-small, mini",
     "e5-mini-collapsed": "e5-small, mini, first run",
-    "e5-slow-caption": "e5-small, slow caption MLP",
+    "e5-slow-micro": "e5-small, slow caption MLP",
 }
 SHAPE_TO_RELATION = ("shape", "binding", "relation_loose")
 COLOR_TO_RELATION = ("color", *SHAPE_TO_RELATION)
