@@ -376,7 +376,7 @@ Image(figures.to_png(figures.named_dots(dots.assign(y=dots.fall, named=dots.fall
 
 # %% tags=["nbval-check-output"]
 for name, heads in matters.items():
-    top = heads.sort_values("fall", ascending=False).head(3)
+    top = heads.sort_values("fall", ascending=False, kind="stable").head(3)
     print(f"{name}, n = {heads.n.iloc[0]} pictures a head: " + ", ".join(f"L{place[0]}H{place[1]} {-row.fall:+.2f} [{-row.high:+.2f}, {-row.low:+.2f}], cosine {row['size']:.2f}, attention {row.mass:.2f}" for place, row in top.iterrows()))
 
 # %% [markdown]
