@@ -91,7 +91,7 @@ for (arm, words), rows in found.groupby(["arm", "words"], sort=False):
 # The other seeds, the two networks of size mini (seven wordings), and the control without word positions, one picture a prompt:
 
 # %% tags=["nbval-check-output"]
-for name in ("e5-micro-s1", "e5-micro-s2", "e5-micro-s3", "e5-mini", "rte-micro-s2", "rte-mini", "rte-nopos-micro"):
+for name in ("e5-micro-s1", "e5-micro-s2", "e5-micro-s3", "e5-mini", "e5-slow-micro-s1", "rte-micro-s2", "rte-mini", "rte-nopos-micro"):
     others = drops(pd.read_parquet(FOLDER / f"{name}.parquet")).query("metric == 'relation_loose'")
     print(f"{name}, loose relation: " + ", ".join(f"{LABELS[r.suite]} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in others.itertuples()) + f", n = {others.n.iloc[0]}")
 
