@@ -14,7 +14,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Figure 2: learning to place things
 #
@@ -121,7 +120,7 @@ _ = figures.curves(rte, "metric_name", "suite", colors)
 # binding. But the gap is small, and the shapes take most of the time. The strict relation stays behind, as it also asks that "above" be above by more than 5 units and to neither
 # side by more than 5.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 TRAINED = ["rte-micro", "e5-micro", "minilm-micro", "rte-nopos-micro"]
 times = reached(shares[shares.arm.isin([ARMS[a] for a in TRAINED]) & (shares.suite == "canonical")])
 print("thousand pictures to one half and to .95, canonical prompts; - where it is not reached")
@@ -387,7 +386,7 @@ cost = pd.DataFrame([
 # %% mystnb={"figure": {"caption": "Shape and loose relation accuracy against passes of the network a picture, for three samplers of 4, 6, 9, 12, 18 and 27 steps. 96 canonical prompts, two pictures each, n = 192 a point, 95 % intervals. Micro scale, seed 0: RTE, and e5-small as contextual encoder.", "name": "fig-steps"}}
 Image(figures.to_png(figures.curves(cost, "sampler", "panel", x="passes", xlabel="passes of the network a picture", ylabel="share of pictures", ylim=(0.55, 1.02)), 64))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for (panel, sampler), rows in cost.groupby(["panel", "sampler"], sort=False):
     print(f"{panel}, {sampler}: " + ", ".join(f"{r.steps} steps, {r.passes} passes {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.sort_values("steps").itertuples()))
 
@@ -426,7 +425,7 @@ paper = pd.DataFrame([
 # %% mystnb={"figure": {"caption": "Final accuracies on the 264 prompts with every phrase, with 95 % intervals (n = 1056, the control 528); the scorer's ceiling on our scenes is 1. Dark lines: the paper's models of size B on its own data, where the ceiling is .86 to .99: RTE, RTE without positions, and T5-XXL (drawn over our e5-small). Ours: micro, seed 0.", "name": "fig-final"}}
 _ = figures.shares(accuracies("phrases"), "metric", "model", paper, ylabel="share of pictures", mark_label="paper, size B")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for (name, s), table in tables.items():
     values = scoring.summarise(table)
     print(f"{name}, {SUITES[s]}: " + ", ".join(f"{m} {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in values.items()) + f", n = {len(table)}")

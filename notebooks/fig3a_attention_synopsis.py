@@ -243,7 +243,7 @@ controls.live(
 #
 # Every head with a mass of at least .3 on some kind of word, the four largest a line.
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 objects = means[means.image_role.isin(OBJECTS)]
 
 
@@ -306,7 +306,7 @@ one.swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False).rename_a
     index=None, columns=(None, None)
 ).style.format(precision=2)
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for (name, image_role), rows in profiles.groupby(["model", "image_role"], sort=False):
     counts = rows.cluster.value_counts()
     print(
@@ -317,7 +317,7 @@ for (name, image_role), rows in profiles.groupby(["model", "image_role"], sort=F
 # %% [markdown]
 # What differs between the two objects? The five largest differences of each model:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name, rows in objects.groupby("model", sort=False):
     wide = rows.pivot(index=["name", "text_role"], columns="image_role", values="mass")
     gap = (wide.object2 - wide.object1).sort_values(key=abs, ascending=False).head(5)
@@ -364,7 +364,7 @@ Image(figures.to_png(mini_figure("rte-mini"), 32))
 # %% mystnb={"figure": {"caption": "Attention synopsis of e5-mini (mini, 6 layers of 6 heads, e5-small as contextual encoder, seed 0): mean mass from the image tokens of object 1 (above) and of object 2 (below) to each role of words; 0 dark, 1 yellow. What is missing to 1 goes to fillers and special tokens. The 96 canonical prompts, three pictures each, those that show both objects: n = 279.", "name": "fig-synopsis-e5-mini"}}
 Image(figures.to_png(mini_figure("e5-mini"), 32))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 leaders(big[big.image_role.isin(OBJECTS)])
 
 # %% [markdown]
@@ -415,7 +415,7 @@ for name in LABELS:
         )
 pd.DataFrame(compared).style.hide()
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 print("the top head is another one with the paper's reduction:")
 leading = {
     label: table[table.image_role.isin(OBJECTS)]
@@ -471,7 +471,7 @@ dots = pd.concat(
 )
 Image(figures.to_png(figures.named_dots(dots, "size of the mean cosine", "mass on relation words", columns=4), 24))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for (name, token), heads in measured.items():
     table = circuits.agreement(heads)
     for row in table[table["first"].isin(OBJECTS) & table["second"].isin(["cosine", "projection"])].itertuples():

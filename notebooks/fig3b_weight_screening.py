@@ -279,7 +279,7 @@ for name in contextual:
 # .97) and against the ramp for right (-.67). In minilm-micro, L0H1 is aligned for above, below and right, and against the ramp for left (-.97): it
 # rises to the right for "left" and "right" alike. Which heads tell all relations apart, with eight cosines of one sign?
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 print("heads with all cosines of one sign and at least .2 in size:")
 for (name, token, maps), rows in screened[screened.relation != "mean"].groupby(["model", "token", "maps"], sort=False):
     span = rows.groupby(["layer", "head"]).cosine.agg(["min", "max"])
@@ -326,7 +326,7 @@ pd.DataFrame([
 # *Strongest head of each model, raw maps, micro scale and, where the name says so, mini; RTE on its relation words, e5-small and MiniLM as contextual encoders on the relation's effect on the objects' words. The last column is the loose relation accuracy on the
 # canonical prompts (n = 192 to 960 pictures).*
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 print("heads with a mean cosine of at least .8 in size and all eight of one sign, raw maps:")
 for (name, token), rows in every_seed.groupby(["model", "token"], sort=False):
     passing = rows[(rows.cosine.abs() >= 0.8) & (rows["min"] * rows["max"] > 0)]
@@ -374,7 +374,7 @@ matters = {name: measured(name) for name in ABLATED}
 dots = pd.concat([heads.reset_index().assign(panel=name, x=heads["size"].to_numpy()) for name, heads in matters.items()])
 Image(figures.to_png(figures.named_dots(dots.assign(y=dots.fall, named=dots.fall >= 0.1), "largest mean cosine, without its sign", "fall of loose relation"), 64))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name, heads in matters.items():
     top = heads.sort_values("fall", ascending=False, kind="stable").head(3)
     print(f"{name}, n = {heads.n.iloc[0]} pictures a head: " + ", ".join(f"L{place[0]}H{place[1]} {-row.fall:+.2f} [{-row.high:+.2f}, {-row.low:+.2f}], cosine {row['size']:.2f}, attention {row.mass:.2f}" for place, row in top.iterrows()))
@@ -446,7 +446,7 @@ birth = pd.concat([born(*which).assign(panel=f"{which[0]}\n{which[2] or 'any hea
 # %% mystnb={"figure": {"caption": "Scores of single heads along training, with the accuracy of the same run. Model, head and screened vectors above each panel; raw maps; rte-micro-s1 is the run that never learnt to bind: the largest mean cosine of any of its heads. Bands: 95 % intervals; the accuracies from 96 canonical prompts, one picture each, n = 96 a point; of bound pairs n = 3 to 95. rte-mini: mini scale, RTE, seed 0; all others micro: RTE seeds 3, 2 and 1, e5-small as contextual encoder seeds 1 and 2, MiniLM seed 1.", "name": "fig-birth"}}
 Image(figures.to_png(figures.curves(birth, "line", "panel"), 64))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 def first(values, level):
     """The first samples (in thousands) at which the values reach a level."""
     reached = values[values >= level]

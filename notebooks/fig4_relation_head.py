@@ -491,7 +491,7 @@ by_chance = iv.chance(both[both.intervention == "none"])
 # %% mystnb={"figure": {"caption": "What becomes of the pictures when the relation head, or parts of what it writes, are exchanged, resampled, averaged, or blinded to some words: share of the pictures that show the prompt's loose relation, the donor's (opposite) relation, both objects (binding), both shapes, both colours, with Wilson 95 % intervals; n = 192 pictures a line (96 canonical prompts, two noises). Dotted: loose relation of the unchanged pictures with the prompts' relations shuffled. rte-micro: micro scale, RTE, one seed.", "name": "fig-effects"}}
 Image(figures.to_png(figures.dots(effects, "intervention", "metric", xlabel="share of the pictures", levels={"chance, prompt's relation": by_chance[0]}, colors=view.METRIC_MARKS), 96))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name, title in TITLES.items():
     rows = both[both.intervention == name]
     print(f"{title}: prompt's {share(rows, 'relation_loose')}, donor's {share(rows, 'donor_loose')}, of the bound {right_of_bound(rows)}, binding {rows.binding.mean():.3f}, shape {rows['shape'].mean():.3f}, colour {rows.color.mean():.3f}; chance {iv.chance(rows)[0]:.3f}; n = {len(rows)}")
@@ -517,7 +517,7 @@ first_seed = iv.obeys(outcomes[(outcomes.intervention == "signed") & (outcomes.s
 strengths = shares_of(pd.concat([ranges, first_seed]), {"none": 0.0, **{f"strength {a}": float(a) for a in ("0.25", "0.5", "0.75", "1", "1.5")}}, ("relation_loose", "donor_loose", "binding"))
 Image(figures.to_png(view.two_curves(pd.concat(curves), strengths.assign(x=strengths.intervention, hue=strengths.metric)), 96))
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name, rows in ranges.groupby("intervention", sort=False):
     print(f"{name}: prompt's {share(rows, 'relation_loose')}, donor's {share(rows, 'donor_loose')}, binding {rows.binding.mean():.3f}; n = {len(rows)}")
 
@@ -622,7 +622,7 @@ for name, (_, _, heads) in found.items():
 #
 # **The third divides it by colour.** With L3H1 from the donor half of the pictures (.49) turn round. Which half, the prompt's first colour tells:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name, (_, _, heads) in found.items():
     patched = iv.obeys(stored("interventions", f"{name}-relation-head"))
     first = patched.prompt.str.split().str[0]

@@ -14,7 +14,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Figure 7: how the encoder mixes the relation into the words
 #
@@ -77,7 +76,7 @@ _ = figures.shares(bars(raw, "relation"), "word", "encoder", ylabel="relation's 
 # %% mystnb={"figure": {"caption": "Share of the variance of a word's vectors that the relation explains between relations whose phrases are equally long, so that a word's place tells nothing (96 canonical prompts). Only the objects' words are shown.", "name": "fig-equal-length"}}
 _ = figures.shares(bars(raw, "relation at equal length").query("token != 'relation'"), "word", "encoder", ylabel="relation's share of variance")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 print("partial R2 of each factor, 264 prompts; p from 200 permutations, .005 is the least there can be")
 for (encoder, token), rows in raw[raw.p.notna() & (raw.token != "relation")].groupby(["encoder", "token"], sort=False):
     print(f"{encoder}, {WORDS[token]}: " + ", ".join(f"{r.measure} {abs(r.value):.3f} (p {'<' if r.p < 0.006 else '>'} .01)" for r in rows.itertuples()))
@@ -174,7 +173,7 @@ loose = loose.sort_values("hidden", key=lambda column: column.map(list(HIDDEN.va
 # %% mystnb={"figure": {"caption": "Loose relation accuracy with words hidden from the network, 96 canonical prompts, two pictures each, n = 192 a bar, 95 % intervals. Micro scale, seed 0: e5-small and MiniLM as contextual encoders, RTE.", "name": "fig-masks"}}
 _ = figures.shares(loose, "hidden", "encoder", ylabel="loose relation accuracy")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for label, table in masked.items():
     for what, rows in table[table.intervention.isin(HIDDEN)].groupby("intervention", sort=False):
         values = rows.set_index("metric")
@@ -188,7 +187,7 @@ for label, table in masked.items():
 # nothing is left. (That bar alone would say little: a picture whose colours are not told is wrong by any measure, and RTE falls to .07. What tells is that the other words can go. And the shapes fall with the colours: right in .17 of e5-micro's pictures, and in .45 of RTE's.) e5-small reads its text in both directions, so every word knows the whole prompt, and the network settles on the words it needs anyway, for the colours. MiniLM's network uses the colour words for the relation, and both kinds for the shapes. The
 # paper finds T5's relation in the second shape word; which word a network picks seems to depend on the encoder and on training. The other seeds, one picture a prompt, and the two networks of size mini, two:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for file in sorted(file for kind in ("*-micro-s*", "*-mini") for file in (RESULTS / "interventions").glob(f"{kind}-masks.parquet") if "slow" not in file.name):
     table = outcomes(pd.read_parquet(file)).query("metric == 'relation_loose'")
     print(f"{file.stem.removesuffix('-masks')}, loose relation: " + ", ".join(f"{HIDDEN[row.intervention]} hidden {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples() if row.intervention in HIDDEN) + f", n = {table.n.iloc[0]}")
@@ -229,7 +228,7 @@ for (label, panel), rows in hiding.groupby(["text", "panel"], sort=False):
 # Why the colour words, and not the second shape word as in the paper? Our captions always name both colours; the paper's leave each out half of the time, so that only the shape words can be relied on. e5-paper-micro is trained with the paper's captions, everything else alike, for 288 thousand pictures. It has learned which shape has which colour, and
 # of the relation the axis but not the side ({doc}`fig2_training`), so its loose accuracy is low to begin with. What it loses without some of its words:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name in ("e5-micro", "e5-paper-micro", "e5-templates-micro"):
     table = outcomes(pd.read_parquet(RESULTS / "interventions" / f"{name}-masks.parquet")).query("metric in ['color', 'shape', 'binding', 'relation_loose']").pivot(index="intervention", columns="metric", values="value")
     for what, label in HIDDEN.items():
@@ -410,7 +409,7 @@ controls.grid(pairs, edited=list(edits))
 # %% [markdown]
 # *Share of pictures that show the relation put into some words (left) and the prompt's own (right), loose, by prompt's relation (rows) and relation put in (columns); 12 pictures a cell; the groups of words that matter most. Micro scale, seed 0: e5-small and MiniLM as contextual encoders, and RTE.*
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 diagonal = ("upper left", "upper right", "lower left", "lower right")
 for label, rows in all_pairs.items():
     for (words, strength, shows), row in obedience(rows).set_index(["words", "strength", "shows"]).iterrows():

@@ -72,7 +72,7 @@ paper = pd.DataFrame([{"arm": arm, "words": LABELS[s], "value": v} for arm, valu
 _ = figures.dots(found[(found.metric == "relation_loose") & found.model.isin(STANDARD)], "words", "arm", marks=paper, xlabel="loose relation accuracy", mark_label="paper: RTE, T5-XXL (size B)")
 
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for (arm, words), rows in found.groupby(["arm", "words"], sort=False):
     values = rows.set_index("metric")
     shares = ", ".join(f"{title} {values.value[m]:.3f}" for m, title in METRICS.items())
@@ -90,7 +90,7 @@ for (arm, words), rows in found.groupby(["arm", "words"], sort=False):
 #
 # The other seeds, the two networks of size mini (seven wordings), and the control without word positions, one picture a prompt:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name in ("e5-micro-s1", "e5-micro-s2", "e5-micro-s3", "e5-mini", "e5-slow-micro-s1", "rte-micro-s2", "rte-mini", "rte-nopos-micro"):
     others = drops(pd.read_parquet(FOLDER / f"{name}.parquet")).query("metric == 'relation_loose'")
     print(f"{name}, loose relation: " + ", ".join(f"{LABELS[r.suite]} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in others.itertuples()) + f", n = {others.n.iloc[0]}")
@@ -141,7 +141,7 @@ parts = pd.DataFrame([
 ])
 _ = figures.dots(parts[parts.restored != "colours and shapes"], "words", "restored", xlabel="loose relation accuracy")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for words, rows in parts.groupby("words", sort=False):
     print(f"e5-micro; {words}; restored: " + ", ".join(f"{r.restored} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for r in rows.itertuples()) + f"; n = {rows.n.iloc[0]}")
 
@@ -172,7 +172,7 @@ AXES = {"to the right": ("right", "dx"), "downwards": ("down", "dy")}
 points = pd.concat([read.assign(panel=panel, x=read[told], y=read[drawn], group=read.model, label=read.suite) for panel, (told, drawn) in AXES.items()])
 _ = figures.named_dots(points.assign(named=points.y.abs() > 14), "mean shift of the colour words, in units of a relation's own effect", "mean displacement of object 1\n(canvas units)")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for (name, words), rows in moved.groupby(["model", "suite"], sort=False):
     print(f"{name}; {LABELS[words]}: size of the mean shift, in relation effects: " + ", ".join(f"{r.word} {r.size_:.2f}" for r in rows.rename(columns={"size": "size_"}).itertuples()))
 for (name, panel), rows in points.groupby(["model", "panel"], sort=False):
@@ -215,7 +215,7 @@ taught = found[(found.metric == "relation_loose") & found.model.isin(TAUGHT)]
 taught = taught.assign(training=taught.model.map(TAUGHT), words=taught.words + taught.suite.map(lambda s: " *" if s in TRAINED_TEMPLATES else ""))
 _ = figures.dots(taught, "words", "training", xlabel="loose relation accuracy")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for words, rows in taught.groupby("words", sort=False):
     print(f"{words}: " + ", ".join(f"{r.training} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}], n = {r.n}" for r in rows.itertuples()))
 

@@ -92,7 +92,7 @@ def screen(
                                                   "to this parquet file.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Find the heads that turn a relation into a direction, from the weights alone.
 
     A cosine of 1 marks the side where object 1 belongs, -1 that of object 2. Random token embeddings of

@@ -49,7 +49,8 @@ def run_all(quick: bool = True, only: str | None = None, folder: Path = NOTEBOOK
         with replacing(target) as temporary:
             jupytext.write(jupytext.read(source), temporary, fmt="ipynb")
             try:
-                papermill.execute_notebook(temporary, temporary, {"quick": quick}, cwd=folder, progress_bar=True)
+                papermill.execute_notebook(temporary, temporary, {"quick": quick}, cwd=folder, progress_bar=True,
+                                           coalesce_streams=True)  # fmt: skip
             except papermill.PapermillExecutionError as error:
                 raise RelcoreError(f"notebook '{source.name}' failed in cell {error.exec_count}: "
                                    f"{error.ename}: {error.evalue}") from error  # fmt: skip

@@ -1,6 +1,7 @@
 """The two halves of a notebook say the same, and the stored half is fit for the repository and for the book."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import jupytext
@@ -46,5 +47,11 @@ def test_stored_half_is_run_and_normalised(py):
             assert cell.execution_count, f"cell {i} was not run: {HINT}"
             assert not [o for o in cell.outputs if o.output_type == "error"], f"cell {i} failed"
             printed = "".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in cell.outputs)
+            streams = [o.get("name") for o in cell.outputs]
+            whole = all(a is None or a != b for a, b in pairwise(streams))
+            assert whole, f"cell {i}'s text is in pieces: {HINT}"
+            text = "".join(o.get("text", "") for o in cell.outputs)
+            lines = sum(1 + len(line) // 86 for line in text.splitlines())  # as the page breaks them
+            assert lines <= 20 or "hide-output" in cell.metadata.get("tags", []), f"cell {i}: fold its {lines} lines"
             local = re.search(rf"{re.escape(str(ROOT))}|(?<![\w.])/(home|Users|root|tmp)/", printed)
             assert not local, f"cell {i} prints a local path"
