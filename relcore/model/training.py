@@ -56,7 +56,7 @@ class TrainConfig:
     muon_lr: float = 0.02
     warmup: int = 50  # steps
     drop_text: float = 0.1  # share of captions replaced by the empty prompt, for guidance
-    eval_every: int = 8_000  # samples
+    eval_every: int = 8_000  # samples; like their number, --resume may change it
 
     def __post_init__(self):
         object.__setattr__(self, "caption_lr", self.caption_lr or self.lr)  # frozen
@@ -138,7 +138,7 @@ class Run:
         if "step" not in header:
             raise RelcoreError(f"'{path}' is not the state of a training run: name another folder")
         old, new = asdict(recipe_of({"recipe": header["config"]})), asdict(self.config)
-        if changed := [k for k in new if k != "samples" and old[k] != new[k]]:
+        if changed := [k for k in new if k not in ("samples", "eval_every") and old[k] != new[k]]:
             raise RelcoreError(f"cannot resume '{path.parent}': {', '.join(f'{k} was {old[k]}' for k in changed)}: "
                                "give the same values, or another folder")  # fmt: skip
         self.step, self.seconds, self.rows, self.losses = (header[k] for k in ("step", "seconds", "rows", "losses"))
@@ -237,7 +237,7 @@ class Run:
             for name, prompts in evaluation_suites(self.config.captions).items():
                 label = f"evaluate {name}" if self.progress else None
                 table = evaluate(model, self.encoder, prompts, [0], progress=label,
-                                 process=self.process, precision=fast_precision(accelerator.device), **CURVES)
+                                 process=self.process, precision=fast_precision(accelerator.device), **CURVES)  # fmt: skip
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
             with replacing(self.folder / "metrics.parquet") as path:

@@ -143,6 +143,19 @@ def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
     assert train(QUICK, tmp_path / "run", resume=True).step == 6
 
 
+def test_how_often_a_run_is_scored_may_change_and_changes_no_weight(tmp_path, monkeypatch):
+    train(QUICK, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(RelcoreError, match="interrupted"):
+            train(QUICK, tmp_path / "rarer")
+    train(replace(QUICK, eval_every=48), tmp_path / "rarer", resume=True)
+    straight, rarer = (read_tensors(tmp_path / f / "state.safetensors")[0] for f in ("straight", "rarer"))
+    assert straight.keys() == rarer.keys() and all(torch.equal(straight[name], rarer[name]) for name in straight)
+    assert pd.read_parquet(tmp_path / "rarer" / "metrics.parquet").samples.unique().tolist() == [16, 48]
+    assert json.loads((tmp_path / "rarer" / "config.json").read_text())["eval_every"] == 48
+
+
 def test_a_recipe_of_another_version_is_refused_by_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"preset": "tiny", "layout": 24000}))
     with pytest.raises(RelcoreError, match="another version, with layout.*anew"):
