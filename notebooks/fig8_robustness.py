@@ -30,6 +30,8 @@
 quick = True  # the check of the last section: 24 fresh pictures a suite, or 96; False makes the tables anew, too
 
 # %% tags=["hide-input"]
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
@@ -111,14 +113,17 @@ SHOWN = ("red square is above blue circle", "blue triangle is to the right of re
 PLACES = [suite().index(prompt) for prompt in SHOWN]
 
 
-def pictures(words, model):
+@cache
+def drawn(model, suite_):
+    """The three prompts in the suite's words, and their pictures."""
     network, _, encoder, process = opened[model]
-    name = next(suite_ for suite_, label in LABELS.items() if label == words)
-    rows = {}
-    for label, suite_ in (("training", "train"), ("these words", name)):
-        prompts = [suite(CANONICAL, suite_)[place] for place in PLACES]
-        rows[label] = sample(network, encoder, prompts, PLACES, process=process, precision=fast_precision()).numpy()
-    return figures.to_png(picture_table(rows, prompts), 48)
+    prompts = [suite(CANONICAL, suite_)[place] for place in PLACES]
+    return prompts, sample(network, encoder, prompts, PLACES, process=process, precision=fast_precision()).numpy()
+
+
+def pictures(words, model):
+    prompts, these = drawn(model, next(suite_ for suite_, label in LABELS.items() if label == words))
+    return figures.to_png(picture_table({"training": drawn(model, "train")[1], "these words": these}, prompts), 48)
 
 
 controls.grid(pictures, words=[LABELS[s] for s in SUITES if s not in ("train", "relation-synonyms", "spaces")], model=list(ARMS))
@@ -169,7 +174,7 @@ read = moved[moved.word.isin(READ)].groupby(["model", "suite"], sort=False)[["ri
 
 # %% mystnb={"figure": {"caption": "Mean displacement of object 1 from object 2 over all pictures of a wording (0 if the prompts are obeyed) against the mean shift of the two colour words, after the caption MLP, in the directions in which the relation moves these words. A dot a wording; by name where the displacement is over 14 canvas units (of 128): the-the is \"the O1 is R the O2\", articles \"a O1 is R a O2\", filler \"there O1 is really R this O2\". e5-micro and minilm-micro: micro scale, e5-small and MiniLM as contextual encoders, seed 0.", "name": "fig-shifts"}}
 AXES = {"to the right": ("right", "dx"), "downwards": ("down", "dy")}
-points = pd.concat([read.assign(panel=panel, x=read[told], y=read[drawn], group=read.model, label=read.suite) for panel, (told, drawn) in AXES.items()])
+points = pd.concat([read.assign(panel=panel, x=read[told], y=read[shown], group=read.model, label=read.suite) for panel, (told, shown) in AXES.items()])
 _ = figures.named_dots(points.assign(named=points.y.abs() > 14), "mean shift of the colour words, in units of a relation's own effect", "mean displacement of object 1\n(canvas units)")
 
 # %% tags=["nbval-check-output", "hide-output"]

@@ -64,8 +64,8 @@ def mean_of_heads(name, steps):
 
 
 @lru_cache(256)
-def draw(name, prompt, noise, steps, heads=(), by="mean", hidden=(), relation=AS_IT_IS, into=(), strength=1.0):
-    """One picture, its objects and its verdicts."""
+def draw(name, prompt, noises, steps, heads=(), by="mean", hidden=(), relation=AS_IT_IS, into=(), strength=1.0):
+    """A picture a noise, with its objects and its verdicts."""
     model, _, encoder, process = opened(name)
     parsed, changes = parse(prompt), []
     if heads:
@@ -78,9 +78,8 @@ def draw(name, prompt, noise, steps, heads=(), by="mean", hidden=(), relation=AS
             raise RelcoreError("choose the words that are to tell the other relation")
         encoder = Rewired(encoder, list(into), lambda _: relation, strength)
     together = iv.drawn_with(lambda batch: {k: edit for change in changes for k, edit in change(batch).items()})
-    picture = together(model, encoder, [prompt], [noise], **sampling(process, steps))[0].numpy()
-    objects = detect(picture)
-    return picture, objects, score(objects, parsed)
+    pictures = together(model, encoder, [prompt] * len(noises), list(noises), **sampling(process, steps)).numpy()
+    return [(picture, found, score(found, parsed)) for picture in pictures for found in [detect(picture)]]
 
 
 def verdict(row):
@@ -137,7 +136,7 @@ def changed(encoder, change, prompt):
 
 
 def frame(encoder, prompt, change):
-    drawn = [draw(ARMS[encoder], prompt, noise, 18, **changed(encoder, change, prompt)) for noise in NOISE]
+    drawn = draw(ARMS[encoder], prompt, NOISE, 18, **changed(encoder, change, prompt))
     return shown(drawn, [f"noise {noise}" for noise in NOISE], len(NOISE))
 
 
@@ -151,9 +150,7 @@ controls.grid(frame, encoder=list(ARMS), prompt=PROMPTS, change=CHANGES)
 rows = []
 for encoder in ARMS:
     for change in CHANGES:
-        verdicts = [
-            draw(ARMS[encoder], p, noise, 18, **changed(encoder, change, p))[2] for p in PROMPTS for noise in NOISE
-        ]
+        verdicts = [v for p in PROMPTS for *_, v in draw(ARMS[encoder], p, NOISE, 18, **changed(encoder, change, p))]
         counts = {
             figures.METRIC_NAMES[m]: sum(bool(v[m]) for v in verdicts)
             for m in ("color", "shape", "binding", "relation_loose")
@@ -181,7 +178,7 @@ def live(model, prompt, heads, by, hidden, relation, into, strength, noise, pict
     noises = range(noise, noise + pictures)
     change = {"heads": heads, "by": by, "hidden": hidden, "relation": relation, "into": into, "strength": strength}
     rows = [{}, change] if heads or hidden or relation != AS_IT_IS else [{}]
-    drawn = [draw(model, prompt, k, steps, **settings) for settings in rows for k in noises]
+    drawn = [one for settings in rows for one in draw(model, prompt, noises, steps, **settings)]
     titles = [f"noise {k}{', changed' if settings else ''}" for settings in rows for k in noises]
     return shown(drawn, titles, pictures)
 

@@ -1,12 +1,15 @@
 """Shared fixtures. `pytest --regen-goldens` rewrites tests/data/goldens.json: after a change meant to alter bits."""
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import settings
 
+from relcore import cli
 from relcore.model import dit
 
 GOLDENS = Path(__file__).parent / "data" / "goldens.json"
@@ -32,6 +35,25 @@ def golden(request):
         assert known.get(name) == value, f"golden '{name}' changed: if that was meant, run pytest --regen-goldens"
 
     return check
+
+
+@pytest.fixture
+def relcore(capsys, monkeypatch):
+    """relcore(*arguments, cwd=None): the command and what it prints, in this process: a new one loads torch anew."""
+
+    def run(*arguments, cwd=None) -> SimpleNamespace:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["relcore", *map(str, arguments)])
+            patch.chdir(cwd or Path.cwd())
+            try:
+                status = cli.main()
+            except SystemExit as end:
+                status = end.code
+        stdout, stderr = capsys.readouterr()
+        return SimpleNamespace(returncode=status or 0, stdout=stdout, stderr=stderr)
+
+    return run
 
 
 @pytest.fixture

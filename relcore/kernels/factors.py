@@ -120,20 +120,20 @@ def effects(vectors: Tensor, factors: pd.DataFrame) -> dict[str, Tensor]:
 
 def explained(vectors: Tensor, factors: pd.DataFrame) -> float:
     """R^2 of the additive model: the share of the vectors' variance that these factors explain together."""
-    return _share(_basis(factors), _centred(vectors))
+    return _share(_basis(_design(factors)), _centred(vectors))
 
 
-def _basis(factors: pd.DataFrame, beyond: np.ndarray | None = None) -> np.ndarray:
-    """Orthonormal basis [prompt, rank] of what the factors can explain beyond the mean, and beyond another basis."""
-    if not len(factors.columns):
-        return np.empty((len(factors), 0))
-    design = np.hstack([_indicators(column) for _, column in factors.items()])
-    design -= design.mean(0)
-    scale = np.linalg.norm(design)
-    if beyond is not None:
-        design -= beyond @ (beyond.T @ design)
-    left, size, _ = np.linalg.svd(design, full_matrices=False)
-    return left[:, size > 1e-9 * scale]
+def _design(factors: pd.DataFrame) -> np.ndarray:
+    """The indicators of all factors' levels, less their means: [prompt, level]."""
+    design = np.hstack([np.empty((len(factors), 0)), *(_indicators(column) for _, column in factors.items())])
+    return design - design.mean(0)
+
+
+def _basis(design: np.ndarray, beyond: np.ndarray | None = None) -> np.ndarray:
+    """Orthonormal basis [prompt, rank] of what a design can explain beyond another basis."""
+    left = design if beyond is None else design - beyond @ (beyond.T @ design)
+    left, size, _ = np.linalg.svd(left, full_matrices=False)
+    return left[:, size > 1e-9 * np.linalg.norm(design)]
 
 
 def _share(basis: np.ndarray, centred: np.ndarray) -> float:
@@ -147,14 +147,11 @@ def variance_partition(vectors: Tensor, factors: pd.DataFrame, permutations: int
     p: share of random relabellings of this factor whose partial R^2 is as large, at least 1 / (permutations + 1).
     """
     rng, centred = np.random.default_rng(0), _centred(vectors)
-    total, rows = _share(_basis(factors), centred), []
+    total, rows = _share(_basis(_design(factors)), centred), []
     for name in factors:
-        mine, others = factors[[name]], _basis(factors.drop(columns=name))
+        mine, others = _design(factors[[name]]), _basis(_design(factors.drop(columns=name)))
         partial = total - _share(others, centred)
-        shuffled = [
-            _share(_basis(mine.iloc[rng.permutation(len(mine))].reset_index(drop=True), others), centred)
-            for _ in range(permutations)
-        ]
+        shuffled = [_share(_basis(mine[rng.permutation(len(mine))], others), centred) for _ in range(permutations)]
         as_large = sum(value >= partial - 1e-12 for value in shuffled)
         rows.append({"factor": name, "marginal": _share(_basis(mine), centred), "partial": partial,
                      "p": (1 + as_large) / (1 + permutations)})  # fmt: skip

@@ -236,8 +236,10 @@ class Run:
             self._note(seen, "train", "loss", loss, 0)  # no share of pictures: no n
             for name, prompts in evaluation_suites(self.config.captions).items():
                 label = f"evaluate {name}" if self.progress else None
-                table = evaluate(model, self.encoder, prompts, [0], progress=label,
-                                 process=self.process, precision=fast_precision(accelerator.device), **CURVES)  # fmt: skip
+                table = evaluate(
+                    model, self.encoder, prompts, [0], progress=label, process=self.process,
+                    precision=fast_precision(accelerator.device), **CURVES,
+                )  # fmt: skip
                 for metric in METRICS:
                     self._note(seen, name, metric, float(table[metric].mean()), len(table))
             with replacing(self.folder / "metrics.parquet") as path:

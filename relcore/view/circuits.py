@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from .figures import GROUP_COLORS, INK, panelled
+from .figures import GROUP_COLORS, INK, heat_map, panelled
 
 OUTSIDE = "#e4572e"  # a head outside every null
 
@@ -26,13 +26,12 @@ def head_scores(table: pd.DataFrame, value: str = "cosine", vmin: float = -1, cm
             axis.axis("off")
         for axis, (panel, rows) in zip(axes, panels, strict=False):
             grid = rows.pivot(index="layer", columns="head", values=value)
-            sns.heatmap(grid, vmin=vmin, vmax=1, cmap=cmap, annot=True, fmt=".2f", annot_kws={"size": 7},
-                        cbar=False, ax=axis)  # fmt: skip
+            grid.columns, grid.index = [f"H{head}" for head in grid.columns], [f"L{layer}" for layer in grid.index]
+            heat_map(axis, grid, vmin, 1, cmap, "{:.2f}")
             axis.set_title(panel, fontsize=8)
-            axis.set(xlabel=None, ylabel=None)
-            axis.set_xticklabels([f"H{head}" for head in grid.columns], fontsize=7)
-            axis.set_yticklabels([f"L{layer}" for layer in grid.index] if axis is axes[0] else [], rotation=0)
-            axis.tick_params(length=0, labelsize=7)
+            axis.tick_params(labelsize=7)
+            if axis is not axes[0]:
+                axis.set_yticks([])
     return figure
 
 

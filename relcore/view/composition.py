@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..data.scenes import CANVAS
-from .figures import GROUP_COLORS, INK, ROLE_NAMES, panelled
+from .figures import GROUP_COLORS, INK, ROLE_NAMES, heat_map, panelled
 from .synopsis import attention_map
 
 COLUMNS = 3  # of heat maps on a page
@@ -24,12 +23,10 @@ def role_scores(table: pd.DataFrame) -> Figure:
         mine = table[table.panel == panel].set_index(["tag", "role"])
         grids = [mine[key].unstack().loc[tags, roles] for key in ("value", "spread")]
         text = grids[0].map("{:.1f}".format) + "\n±" + grids[1].map("{:.1f}".format)
-        sns.heatmap(grids[0], vmin=-top, vmax=top, cmap="RdBu_r", annot=text, fmt="", annot_kws={"size": 6.5},
-                    cbar=False, ax=axis)  # fmt: skip
+        heat_map(axis, grids[0].rename(columns=ROLE_NAMES), -top, top, "RdBu_r", text, 6.5)
         axis.set_title(panel, fontsize=9)
-        axis.set(xlabel=None, ylabel=None)
-        axis.set_xticklabels([ROLE_NAMES[role] for role in roles], fontsize=7, rotation=30)
-        axis.tick_params(length=0, labelsize=7)
+        axis.tick_params(labelsize=7)
+        axis.tick_params(axis="x", labelrotation=30)
     return figure
 
 

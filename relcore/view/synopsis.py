@@ -3,18 +3,16 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from .figures import INK, ROLE_COLORS, ROLE_NAMES
+from .figures import INK, ROLE_COLORS, ROLE_NAMES, heat_map
 
-MASS = {"vmin": 0, "vmax": 1, "cmap": "viridis"}
 OBJECT_LINES = ("solid", "dashed")  # outlines of object 1 and object 2
 
 
 def attention_map(axis, values: np.ndarray, shares: np.ndarray) -> None:
     """Attention [y, x] of the image tokens, 0 dark to 1 yellow, with outlines of the objects' shares [object, y, x]."""
-    axis.imshow(values, interpolation="nearest", **MASS)
+    axis.imshow(values, interpolation="nearest", vmin=0, vmax=1, cmap="viridis")
     for outline, line in zip(shares, OBJECT_LINES, strict=True):
         if outline.max() > 0.3:  # else it has no outline
             axis.contour(outline, [0.3], colors="white", linewidths=1, linestyles=line)
@@ -51,16 +49,15 @@ def step(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: n
     spacing = {"columnspacing": 0.8, "handlelength": 1.2, "handleheight": 1}
     bars.legend(ncols=4, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), **spacing)
     layers, heads, steps = cells.shape
-    ink = {"linewidths": 0.3, "linecolor": INK, "cbar": False, **MASS}
-    sns.heatmap(cells.reshape(-1, steps), ax=matrix, **ink)
-    matrix.set_yticks(np.arange(layers) * heads + heads / 2, [f"L{layer}" for layer in range(layers)], rotation=0)
-    matrix.set_xticks([0.5, steps - 0.5], [1, steps], rotation=0)
+    lines, rows = {"edgecolors": INK, "linewidth": 0.3}, [f"L{layer}" for layer in range(layers)]
+    heat_map(matrix, pd.DataFrame(cells.reshape(-1, steps)), 0, 1, "viridis", **lines)
+    matrix.set_yticks(np.arange(layers) * heads + heads / 2, rows)
+    matrix.set_xticks([0.5, steps - 0.5], [1, steps])
     matrix.set(xlabel="step")
     matrix.set_title(f"{titles[1]}: every head, step by step", fontsize=8)
     done = int(np.isfinite(cells[0, 0]).sum())
-    sns.heatmap(cells[..., :done].mean(-1), annot=True, fmt=".2f", annot_kws={"size": 7}, ax=grid, **ink)
-    grid.set_xticklabels([f"H{head}" for head in range(heads)])
-    grid.set_yticklabels([f"L{layer}" for layer in range(layers)], rotation=0)
+    means = pd.DataFrame(cells[..., :done].mean(-1), rows, [f"H{head}" for head in range(heads)])
+    heat_map(grid, means, 0, 1, "viridis", "{:.2f}", **lines)
     grid.set_title(f"mean of {done} step{'s' * (done > 1)}", fontsize=8)
     frame = {"fill": False, "ec": "#e4572e", "lw": 2, "clip_on": False}
     grid.add_patch(plt.Rectangle(chosen[::-1], 1, 1, **frame))

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..data.scenes import CANVAS
-from .figures import GROUP_COLORS, INK, token_grid
+from .figures import GROUP_COLORS, INK, heat_map, token_grid
 
 METRIC_MARKS = {"prompt's relation": "#4c9be8", "donor's relation": "#e4572e", "binding": "#4fb477", "shape": "#e8a13c",
                 "colour": "#9a9a9a"}  # fmt: skip
@@ -26,11 +26,9 @@ def heat(table: pd.DataFrame, row: str, panel: str, value: str, limits: tuple[fl
     figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, sharex=True, layout="constrained")
     for axis, name in zip(axes[:, 0], panels, strict=True):
         grid = table[table[panel] == name].pivot(index=row, columns="step", values=value)
-        sns.heatmap(grid, vmin=limits[0], vmax=limits[1], cmap="viridis", annot=True, fmt=".2f", cbar=False, ax=axis,
-                    annot_kws={"size": 7})  # fmt: skip
+        heat_map(axis, grid, *limits, "viridis", "{:.2f}")
         axis.set_title(name, fontsize=9, loc="left")
-        axis.set(xlabel=None, ylabel=None)
-        axis.tick_params(length=0, labelsize=7, labelrotation=0)
+        axis.tick_params(labelsize=7)
     axes[-1, 0].set_xlabel("sampling step")
     figure.suptitle(title, fontsize=9)
     return figure

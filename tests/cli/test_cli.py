@@ -14,19 +14,17 @@ METRICS = {"color", "shape", "binding", "relation_strict", "relation_loose"}
 TINY = ["--preset", "nano", "--set", "batch=4", "--set", "eval_every=1000000"]
 
 
-def relcore(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "relcore.cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd
-    )
+@pytest.fixture
+def result(relcore):
+    def run(*arguments):
+        done = relcore(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout, parse_constant=pytest.fail)  # NaN is no JSON
+
+    return run
 
 
-def result(*arguments, cwd=None):
-    done = relcore(*arguments, "--json", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout, parse_constant=pytest.fail)  # NaN is no JSON
-
-
-def test_models_lists_every_checkpoint_with_metrics():
+def test_models_lists_every_checkpoint_with_metrics(result):
     models = result("models")["models"]
     assert "rte-micro" in {m["name"] for m in models}
     for m in models:
@@ -35,7 +33,7 @@ def test_models_lists_every_checkpoint_with_metrics():
         assert all(v["low"] <= v["value"] <= v["high"] and v["n"] > 0 for v in m["metrics"].values())
 
 
-def test_sample_writes_one_file_a_picture_named_by_prompt_and_seed(tmp_path):
+def test_sample_writes_one_file_a_picture_named_by_prompt_and_seed(result, tmp_path):
     done = result(
         "sample", "red square is above blue circle", "-n", 2, "--seed", 5, "--steps", 2, "--out", tmp_path / "pictures"
     )
@@ -47,19 +45,19 @@ def test_sample_writes_one_file_a_picture_named_by_prompt_and_seed(tmp_path):
         assert {"file", "prompt", "seed", "objects", "metrics"} <= image.keys()
 
 
-def test_sample_writes_a_grid(tmp_path):
+def test_sample_writes_a_grid(result, tmp_path):
     result("sample", "red square is above blue circle", "-n", 1, "--steps", 1, "--out", tmp_path / "grid.png")
     assert (tmp_path / "grid.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_evaluate_reports_the_fixed_fields(tmp_path):
+def test_evaluate_reports_the_fixed_fields(result, tmp_path):
     done = result("evaluate", "--steps", 1, "--guidance", 1, "--template", "is-the", "--out", tmp_path / "rows.parquet")
     assert done["template"] == "is-the" and done["metrics"].keys() == METRICS
     assert len(done["by_relation"]) == 8 and done["displacement"] == {"dx": None, "dy": None}  # of no picture
     assert (tmp_path / "rows.parquet").exists()
 
 
-def test_ablate_reports_the_fixed_fields_and_goes_on_with_its_file(tmp_path):
+def test_ablate_reports_the_fixed_fields_and_goes_on_with_its_file(relcore, result, tmp_path):
     out = tmp_path / "heads.parquet"
     fast = ["--steps", 1, "--guidance", 1, "--method", "zero", "--out", out]
     one = result("ablate", "--head", "L3H2", *fast)
@@ -71,7 +69,7 @@ def test_ablate_reports_the_fixed_fields_and_goes_on_with_its_file(tmp_path):
     assert refused.returncode == 2 and "steps" in refused.stderr and out.stat().st_mtime_ns == before
 
 
-def test_screen_prints_the_means_and_writes_every_relation(tmp_path):
+def test_screen_prints_the_means_and_writes_every_relation(result, tmp_path):
     out = tmp_path / "heads.parquet"
     heads = result("screen", "--token", "relation", "--token", "words", "--out", out)["heads"]
     assert len(heads) == 2 * 18 and {head["token"] for head in heads} == {"relation", "words"}
@@ -80,7 +78,7 @@ def test_screen_prints_the_means_and_writes_every_relation(tmp_path):
     assert len(table.attrs["checkpoint"]) == 64 and table.attrs["command"].startswith("relcore screen")
 
 
-def test_fusion_gives_every_measure_before_and_after_the_caption_mlp(tmp_path):
+def test_fusion_gives_every_measure_before_and_after_the_caption_mlp(result, tmp_path):
     words = pd.DataFrame(result("fusion", "--model", "rte-micro", "--out", tmp_path / "words.parquet")["words"])
     equal = words[(words.measure == "relation at equal length") & (words.token == "shape2")].set_index("where").value
     assert set(equal.index) == {"as encoded", "after the caption MLP"} and (equal.abs() < 1e-9).all()  # no context
@@ -126,7 +124,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_line_and_status_2(case, tmp_path):
+def test_bad_input_is_one_line_and_status_2(relcore, case, tmp_path):
     arguments, named = BAD_INPUT[case]
     (tmp_path / "file").write_text("a file where a folder is needed")
     done = relcore(*arguments, cwd=tmp_path)
@@ -142,18 +140,21 @@ def test_bad_input_is_one_line_and_status_2(case, tmp_path):
     ["sample", "red square is above blue circle", "--seed", -1], ["train", "--out", "run", "--seed", -1],
     ["train", "--out", "run", "--threads", -1],
 ], ids=["seed", "seed of training", "threads"])  # fmt: skip
-def test_negative_numbers_are_refused_before_anything_is_done(arguments, tmp_path):
+def test_negative_numbers_are_refused_before_anything_is_done(relcore, arguments, tmp_path):
     done = relcore(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
     assert arguments[-2] in done.stderr and "Traceback" not in done.stderr
 
 
-def test_debug_shows_the_traceback(tmp_path):
-    done = relcore("sample", "green square is above blue circle", "--debug", cwd=tmp_path)
-    assert "Traceback" in done.stderr
+@pytest.mark.parametrize("debug, status", [([], 2), (["--debug"], 1)])
+def test_a_process_of_its_own_ends_with_the_status_and_with_the_traceback_only_if_asked(debug, status):
+    command = [sys.executable, "-m", "relcore.cli", "sample", "green square is above blue circle", *debug]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == status and done.stdout == "" and "green" in done.stderr
+    assert ("Traceback" in done.stderr) == bool(debug)
 
 
-def test_interrupted_training_saves_and_goes_on(tmp_path):
+def test_interrupted_training_saves_and_goes_on(relcore, tmp_path):
     command = [sys.executable, "-m", "relcore.cli", "train", *TINY, "--samples", "100000", "--out", "run"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "config.json").exists():

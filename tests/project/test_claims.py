@@ -3,8 +3,6 @@
 import copy
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -22,11 +20,6 @@ from relcore.view.claims import VERDICTS, html, wanted
 
 LEDGER = claims.load()
 each_claim = pytest.mark.parametrize("claim", LEDGER, ids=lambda claim: claim["id"])
-
-
-def relcore(*arguments):
-    command = [sys.executable, "-m", "relcore.cli", "claims", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 # --- the ledger as it stands ---------------------------------------------------------------------------------------
@@ -85,8 +78,8 @@ def written(tmp_path):
     return write
 
 
-def test_json_has_the_fixed_fields(written):
-    done = relcore("--ledger", written(), "--json")
+def test_json_has_the_fixed_fields(relcore, written):
+    done = relcore("claims", "--ledger", written(), "--json")
     assert done.returncode == 0, done.stderr
     (claim,) = json.loads(done.stdout)["claims"]
     fixed = {"id", "claim", "paper", "value", "low", "high", "n", "seeds", "models", "verdict"}
@@ -94,8 +87,8 @@ def test_json_has_the_fixed_fields(written):
     assert claim["models"] == ["rte-nopos-micro", "rte-nopos-micro-s2"] and claim["seeds"] == [0, 2]
 
 
-def test_a_flipped_verdict_fails_and_is_named(written):
-    done = relcore("--ledger", written(lambda claim: claim.update(verdict="reproduced")))
+def test_a_flipped_verdict_fails_and_is_named(relcore, written):
+    done = relcore("claims", "--ledger", written(lambda claim: claim.update(verdict="reproduced")))
     assert done.returncode == 1 and "S3 is now 'partly'" in done.stderr and "ledger" in done.stderr
     assert "S3" in done.stdout
 
@@ -132,7 +125,7 @@ def test_bad_input_is_one_clear_error(written, case):
         [claims.judge(claim) for claim in claims.load(written(change))]
 
 
-def test_bad_input_ends_with_one_line_and_status_2(written, tmp_path):
+def test_bad_input_ends_with_one_line_and_status_2(relcore, written, tmp_path):
     (tmp_path / "broken.yml").write_text("claims: [")
     (tmp_path / "other.yml").write_text("claims: 5")
     for arguments, named in (
@@ -142,7 +135,7 @@ def test_bad_input_ends_with_one_line_and_status_2(written, tmp_path):
         (["--ledger", tmp_path / "absent.yml"], "absent.yml"),
         (["--only", "S99"], "S99"),
     ):
-        done = relcore(*arguments)
+        done = relcore("claims", *arguments)
         assert done.returncode == 2 and done.stdout == "", done.stderr
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("relcore: ") and named in line
