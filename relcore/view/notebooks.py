@@ -1,5 +1,6 @@
 """Run the notebooks: sync each pair, execute with papermill, keep only what belongs in git."""
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ FULL_MINUTES = {"fig2": 8, "fig3a": 12, "fig3b": 2, "fig4": 25, "fig5": 20, "fig
 
 
 def normalise(notebook):
-    """Take out what papermill adds, or the next sync would write it into the .py file."""
+    """Take out what papermill adds, or the next sync would write it into the .py file, and places in memory."""
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
@@ -21,6 +22,9 @@ def normalise(notebook):
         cell.metadata.pop("execution", None)
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
+        for data in (output.data for output in cell.get("outputs", ()) if "data" in output):
+            if "text/plain" in data:
+                data["text/plain"] = re.sub(r" at 0x[0-9a-f]+>", ">", data["text/plain"])
     return notebook
 
 

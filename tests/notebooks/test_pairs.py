@@ -55,3 +55,4 @@ def test_stored_half_is_run_and_normalised(py):
             assert lines <= 20 or "hide-output" in cell.metadata.get("tags", []), f"cell {i}: fold its {lines} lines"
             local = re.search(rf"{re.escape(str(ROOT))}|(?<![\w.])/(home|Users|root|tmp)/", printed)
             assert not local, f"cell {i} prints a local path"
+            assert " at 0x" not in printed, f"cell {i} prints a place in memory: {HINT}"
