@@ -315,6 +315,7 @@ def matrices(tables: dict[str, pd.DataFrame], label: str = "cosine", low: float 
             axis.set_yticks([])
         axis.set(xlabel=table.columns.name, ylabel=table.index.name if axis is axes[0, 0] else None)
         axis.tick_params(labelsize=8 if numbers else 7)
+        axis.tick_params(axis="x", labelrotation=90)
         axis.set_title(title, fontsize=9)
     figure.colorbar(axes[0, 0].collections[0], ax=axes, shrink=0.6, label=label)
     return figure
