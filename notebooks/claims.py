@@ -20,7 +20,7 @@
 # What {cite:t}`wang2026circuit` claim, and whether it is so here. Every claim has tests with numbers that would count as the paper's finding or as part of the way; they are taken from the paper where it gives one, and stand in `claims.yml`
 # with the verdict and with what was fixed beforehand and what was not. `relcore claims` measures all of them again, from the stored tables and the shipped weights, and fails if a verdict has changed.
 #
-# - **reproduced**: every test, in every model and seed there is, says so;
+# - **reproduced**: every test says so, in every model and seed that it names;
 # - **partly**: some do, or the same effect is there in a smaller size or another place;
 # - **not reproduced**: the test that the sentence turns on fails in every model;
 # - **untested**: it cannot be measured here, or not yet; the note says why.

@@ -371,7 +371,7 @@ leaders(big[big.image_role.isin(OBJECTS)])
 # **RTE: one head tells the objects apart by the relation words.** L2H0 gives them .99 [.98, .99] of its attention from object 2 and .06 from object 1, from where it looks at the colour words (.94 on both): as L3H2 does in rte-micro, and the weights alone say so ({doc}`fig3b_weight_screening`). L3H5, L2H5 and L1H2 look at relation words
 # as well, but from everywhere alike, and L4H4 more from object 1 (.41) than from object 2 (.27); nothing is lost without any of them. From the next layer on heads look up shapes: L3H0 shape 1 from object 1 (.50), L3H1 and L4H0 shape 2 from object 2 (.50 each).
 #
-# **e5-small: no head looks at the relation words**, as at micro scale, and half of the 36 heads have more than .9 on the special tokens. One head tells the objects apart from the first layer on: L0H5 looks from object 2 at the colour words (.48 and .46) and from object 1 at the special tokens (.94). It does with the colour words what L2H0 of RTE does with the relation words,
+# **e5-small: no head looks at the relation words**, as at micro scale, and 16 of the 36 heads have more than .9 on the special tokens from either object (not in the figure). One head tells the objects apart from the first layer on: L0H5 looks from object 2 at the colour words (.48 and .46) and from object 1 at the special tokens (.94). It does with the colour words what L2H0 of RTE does with the relation words,
 # on the same side. L4H5 looks at colour 2 from object 1 (.58) and at colour 1 from object 2 (.35).
 #
 # ## The paper's reduction

@@ -594,17 +594,16 @@ for name, (_, _, heads) in found.items():
         row["chance"] = f"{iv.chance(patched[patched.intervention == 'none'])[0]:.3f}"
         keys = {"donor wins: heads": "patch", "their colour tags": "signed", "all but these": "rest", "common tags": "common", "other heads of the layer": "patch others", "all heads of the layer": "patch layer"}
         row |= {label: f"{moved.donor_loose.mean()[key]:.3f}" for label, key in keys.items() if key in moved.groups}
-        row["n"] = len(moved.get_group("none"))
     if read is not None:
         probe = read[(read.measure == "probe, all prompts") & (read.step == 0)].set_index("key").value
         layers = [heads[0].layer - 1, heads[0].layer]
-        row |= {f"probe {when} the layer": f"{probe[f'blocks.{k}.resid_post']:.2f}" for when, k in zip(("before", "after"), layers, strict=True)}
+        row["probe before, after"] = ", ".join(f"{probe[f'blocks.{k}.resid_post']:.2f}" for k in layers)
     summary.append(row)
 pd.DataFrame(summary).fillna("").style.hide()
 
 # %% [markdown]
 # *The relation heads of every RTE model that follows relations: loose relation accuracy with all heads, and with these giving the output of a random prompt; chance; share of the pictures
-# that show the donor's relation when parts of the heads' output come from the opposite prompt; accuracy of the linear probe for "object 1" over all prompts at step 0, before and after the heads' layer. RTE, micro
+# that show the donor's relation when parts of the heads' output come from the opposite prompt; accuracy of the linear probe for "object 1" over all prompts at step 0, before and after the heads' layer. n = 192 pictures. RTE, micro
 # scale and, last, mini. A cell is empty where a table is not yet made (`relcore notebooks --full --only fig4` makes it).*
 
 # %% tags=["nbval-check-output"]

@@ -80,6 +80,8 @@ _ = figures.shares(bars(raw, "relation at equal length").query("token != 'relati
 print("partial R2 of each factor, 264 prompts; p from 200 permutations, .005 is the least there can be")
 for (encoder, token), rows in raw[raw.p.notna() & (raw.token != "relation")].groupby(["encoder", "token"], sort=False):
     print(f"{encoder}, {WORDS[token]}: " + ", ".join(f"{r.measure} {abs(r.value):.3f} (p {'<' if r.p < 0.006 else '>'} .01)" for r in rows.itertuples()))
+for (encoder, token), rows in raw[raw.measure == "relation, new shape"].groupby(["encoder", "token"], sort=False):
+    print(f"{encoder}, {WORDS[token]}: " + ", ".join(f"probe at a new shape {r.value:.2f} [{r.low:.2f}, {r.high:.2f}], n = {r.n:.0f}" for r in rows.itertuples()))
 
 # %% [markdown]
 # ## Does the code carry over to a new shape
@@ -241,7 +243,7 @@ for name in ("e5-micro", "e5-paper-micro", "e5-templates-micro"):
 #
 # ### Words that are not read run away
 #
-# The encoders' vectors all have a length of about 24. What lengths does the caption MLP give them? And how large do the scores become from which attention is made, q.k / 8 at the first step (24 prompts)?
+# All encoders' vectors are about 24 long on average. What lengths does the caption MLP give them? And how large do the scores become from which attention is made, q.k / 8 at the first step (24 prompts)?
 
 # %% tags=["hide-input"]
 LENGTHS = ["rte-micro", "rte-mini", "e5-micro", "e5-micro-s2", "e5-mini", "e5-templates-micro", "e5-paper-micro", "e5-slow-micro-s1", "minilm-micro"]
@@ -365,7 +367,7 @@ for words, rows in shown_slow.groupby("words", sort=False):
 
 # %% [markdown]
 # **This one cannot be told by its colour words at all** (no picture shows the relation put in there and .82 the prompt's, where .90 do without any edit), and by its shape words and its relation words in part: most of all by its relation words (.27 show the one put in, .40 the prompt's), less by both shape words (.11, and .15 by the second alone at three times the effect),
-# and by both kinds together in .36, when .25 keep to the prompt's. The words that the relation is read from are the paper's, then, and one word alone does not carry it as the paper's second shape word does.
+# and by both kinds together in .36, while .25 keep to the prompt's. The words that the relation is read from are the paper's, then, and one word alone does not carry it as the paper's second shape word does.
 #
 # Does it work with RTE, on the words that *it* reads? Its relation words, drawn here and now:
 

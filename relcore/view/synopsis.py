@@ -7,12 +7,13 @@ from matplotlib.figure import Figure
 
 from .figures import INK, ROLE_COLORS, ROLE_NAMES, heat_map
 
+MASS = {"vmin": 0, "vmax": 1, "cmap": "viridis"}
 OBJECT_LINES = ("solid", "dashed")  # outlines of object 1 and object 2
 
 
 def attention_map(axis, values: np.ndarray, shares: np.ndarray) -> None:
     """Attention [y, x] of the image tokens, 0 dark to 1 yellow, with outlines of the objects' shares [object, y, x]."""
-    axis.imshow(values, interpolation="nearest", vmin=0, vmax=1, cmap="viridis")
+    axis.imshow(values, interpolation="nearest", **MASS)
     for outline, line in zip(shares, OBJECT_LINES, strict=True):
         if outline.max() > 0.3:  # else it has no outline
             axis.contour(outline, [0.3], colors="white", linewidths=1, linestyles=line)
