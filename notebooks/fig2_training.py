@@ -112,7 +112,7 @@ print("seeds of each arm", *(f"{label}: {seeds[label]}" for label in ARMS.values
 rte = pd.concat([arms(["rte-micro"], scoring.METRICS, suite) for suite in ("canonical", "phrases")])
 rte = rte.assign(suite=rte.suite.map({"canonical": "canonical phrases", "phrases": "all 22 phrases"}))
 colors = {figures.METRIC_NAMES[m]: c for m, c in figures.METRIC_COLORS.items()}
-_ = figures.curves(rte, "metric_name", "suite", colors)
+Image(figures.to_png(figures.curves(rte, "metric_name", "suite", colors)))
 
 # %% [markdown]
 # Colours come first. Shape, binding and relation then rise nearly together: rte-micro (seed 0) reaches one half in all three after 56 thousand pictures. The relation still comes last: its
@@ -208,7 +208,7 @@ _ = figures.shares(kept, "t", "what", ylabel="share of pictures")
 # With the usual levels shapes come, but after 96 thousand pictures binding is still at chance, below one half of shape, and few pictures are in the right relation; with ours both are there from 56 thousand on.
 
 # %% mystnb={"figure": {"caption": "Two distributions of noise levels: the shipped one and the usual one, to 96 thousand pictures at constant rate. Canonical prompts, 96 pictures a point; one seed, bands are 95 % intervals. Micro scale, random token embeddings, all 22 phrases in training.", "name": "fig-noise-levels"}}
-_ = figures.curves(arms(["rte-micro", "rte-unshifted-micro"], last=96_000), "arm", "metric_name")
+Image(figures.to_png(figures.curves(arms(["rte-micro", "rte-unshifted-micro"], last=96_000), "arm", "metric_name")))
 
 # %% [markdown]
 # Shapes rise over the whole of training, and an object that cannot be recognised cannot be bound. So it says more to ask:
@@ -234,7 +234,7 @@ asked = [ARMS[name] for name in ("rte-micro", "e5-micro", "rte-nopos-micro", "rt
 table = shares[(shares.suite == "canonical") & shares.arm.isin(asked)]
 ratios = pd.concat([given(table, "binding", "shape"), given(table, "relation_loose", "binding")])
 ratios = ratios.sort_values("arm", key=lambda column: column.map(asked.index), kind="stable")
-_ = figures.curves(ratios, "arm", "what", marks={"one half": 0.5, "a quarter": 0.25})
+Image(figures.to_png(figures.curves(ratios, "arm", "what", marks={"one half": 0.5, "a quarter": 0.25})))
 
 # %% [markdown]
 # ## When the text is heard
@@ -268,7 +268,7 @@ print(f"words, PixArt's N(0, .02): {text_size():.3f}")
 relations = {relation: prompts.compose((0, 1), (0, 2), prompts.CANONICAL[relation][0]) for relation in scenes.RELATIONS}
 noise, at_start = initial_noise(list(range(32)), model.config.image_size), torch.zeros(32)
 first = torch.stack([model(noise, at_start, encoder.encode([text] * 32)).mean(0) for text in relations.values()])
-_ = figures.picture_grid(to_pixels(first).numpy(), list(relations), columns=8, width=1.2)
+Image(figures.to_png(figures.picture_grid(to_pixels(first).numpy(), list(relations), columns=8, width=1.2)))
 
 # %% tags=["nbval-check-output"]
 mass = (first[:, [0, 2]].clamp(-1, 1) + 1) / 2  # [relation, red or blue, y, x]
@@ -287,7 +287,7 @@ for relation, dx, dy in zip(relations, x[:, 0] - x[:, 1], y[:, 0] - y[:, 1], str
 # colours always named and with the paper's captions.
 
 # %% mystnb={"figure": {"caption": "Training with both colours named (RTE) and with the paper's captions, which drop each colour word with probability one half, to 96 thousand pictures at constant rate; scored on canonical prompts with both colours, 96 pictures a point. One seed; bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-captions"}}
-_ = figures.curves(arms(["rte-micro", "paper-captions"], SHAPE_TO_RELATION, last=96_000), "arm", "metric_name")
+Image(figures.to_png(figures.curves(arms(["rte-micro", "paper-captions"], SHAPE_TO_RELATION, last=96_000), "arm", "metric_name")))
 
 # %% tags=["nbval-check-output"]
 late = shares[(shares.run == "paper-captions") & (shares.suite == "canonical") & (shares.samples == 96_000)]
@@ -326,7 +326,7 @@ for name in ("e5-micro", "e5-paper-micro"):
 # at the same rate of 0.001, the one rate tried. AdamW's loss is three tenths higher, and after 64 thousand pictures its network still draws hardly any clean shape.
 
 # %% mystnb={"figure": {"caption": "Muon for the blocks' matrices and AdamW for the rest (RTE), against AdamW throughout, at constant rate; same scenes and noise. Canonical prompts, 96 pictures a point; one seed, bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-optimizer"}}
-_ = figures.curves(arms(["rte-micro", "adamw"], last=64_000), "arm", "metric_name")
+Image(figures.to_png(figures.curves(arms(["rte-micro", "adamw"], last=64_000), "arm", "metric_name")))
 
 # %% tags=["nbval-check-output"]
 for run in ("rte-micro", "adamw"):

@@ -204,11 +204,11 @@ dots = dots.assign(x=dots.value, y=change.change[dots.name].to_numpy(), low=chan
 kinds = {**{str(h): "object head" for h in objects}, **{str(h): "relation head" for h in relation}}
 dots["group"] = dots.name.map(kinds).fillna("other head")
 dots["named"] = (dots.y < -0.05) | (dots.x.abs() > 0.08)
-_ = figures.named_dots(dots.sort_values("group"), "selectivity: attention to the own shape word, less to the other's", "change of shape accuracy\nwithout the head", marks=(composition.SELECTIVE, -composition.NEEDED))
+_ = figures.named_dots(dots.sort_values("group", kind="stable"), "selectivity: attention to the own shape word, less to the other's", "change of shape accuracy\nwithout the head", marks=(composition.SELECTIVE, -composition.NEEDED))
 
 # %% tags=["nbval-check-output"]
 print(f"{NAME}: relation head {listed(relation)}; object heads {listed(objects)}; needed for the shapes {listed(circuit)}")
-for row in dots.sort_values("x", ascending=False).head(6).itertuples():
+for row in dots.sort_values("x", ascending=False, kind="stable").head(6).itertuples():
     print(f"{row.name}: selectivity {row.value:.2f} (n = {row.n}), shape accuracy without it {change.value[row.name]:.2f} [{change.low[row.name]:.2f}, {change.high[row.name]:.2f}] (mean ablation, n = {change.n[row.name]})")
 
 # %% [markdown]

@@ -107,7 +107,7 @@ class Arm:
         cross = self.heads[~self.heads.intervention.str.startswith(("self", "none"))]
         falls = cross.pivot(index="intervention", columns="metric", values="change")
         self.relation = falls.relation_loose.idxmin()
-        shape = falls["shape"].drop(self.relation).sort_values()
+        shape = falls["shape"].drop(self.relation).sort_values(kind="stable")
         self.objects = list(shape.index[shape <= OBJECT_SHARE * shape.iloc[0]])
         self.mass = pd.read_parquet(RESULTS / "synopsis" / f"{self.name}.parquet").query("reduction == 'mean'")
         chosen = [self.head(n) for n in [self.relation, *self.objects]]
@@ -320,7 +320,7 @@ def proofs(label, batch, pictures):
 
 
 def frame(stage, prompt, encoder, seed=SHOWN_SEED):
-    return figures.to_png(story.scene(circuit(encoder, prompt, seed), stage), 128)
+    return figures.to_png(story.scene(circuit(encoder, prompt, seed), stage), 128, dpi=100)
 
 
 for label in ARMS:
@@ -351,7 +351,7 @@ for label in ARMS:  # for the first page of the book
 # ## Both circuits
 
 # %% mystnb={"figure": {"caption": "The two circuits with their effects. Boxes: words, with the relation's share of their vectors; above them, what hiding them costs. Arrows from words: attention from object 1's places (solid) and object 2's (dashed), mean of 280 pictures. Small dark maps: this picture's attention (relation head at step 3 of 18, object heads mean over the steps). Red and blue maps: what is written along the direction that tells object 1's places from object 2's. AUC: how well it tells the two apart on prompts that the direction was not taken from. Gray arrows with numbers: change when a head is removed, 95 % intervals, n = 192 pictures. With RTE the head L3H2 marks places and heads behind it draw shapes there; with e5-small two heads write one vector everywhere, and the places appear in the MLP. Micro scale; RTE, and e5-small as contextual encoder; one seed each.", "name": "fig-circuits"}}
-Image(figures.to_png(story.overview([circuit(label, PROMPTS[1]) for label in ARMS]), 128))
+Image(figures.to_png(story.overview([circuit(label, PROMPTS[1]) for label in ARMS]), 128, dpi=100))
 
 # %% tags=["nbval-check-output", "hide-output"]
 for label, arm in arms.items():

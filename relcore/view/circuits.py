@@ -21,7 +21,8 @@ def head_scores(table: pd.DataFrame, value: str = "cosine", vmin: float = -1, cm
     figure = plt.figure(figsize=size, layout="constrained")
     for part, arm in zip(figure.subfigures(len(arms), 1, squeeze=False)[:, 0], arms, strict=True):
         part.suptitle(arm, fontsize=10, x=0.01, ha="left")
-        axes, panels = part.subplots(1, columns, squeeze=False)[0], table[table.arm == arm].groupby("panel", sort=False)
+        axes = part.subplots(1, columns, sharey=True, squeeze=False)[0]
+        panels = table[table.arm == arm].groupby("panel", sort=False)
         for axis in axes[len(panels) :]:
             axis.axis("off")
         for axis, (panel, rows) in zip(axes, panels, strict=False):
@@ -30,8 +31,6 @@ def head_scores(table: pd.DataFrame, value: str = "cosine", vmin: float = -1, cm
             heat_map(axis, grid, vmin, 1, cmap, "{:.2f}")
             axis.set_title(panel, fontsize=8)
             axis.tick_params(labelsize=7)
-            if axis is not axes[0]:
-                axis.set_yticks([])
     return figure
 
 
@@ -53,11 +52,12 @@ def against_nulls(table: pd.DataFrame, columns: int = 2) -> Figure:
         x = dots.layer * heads + dots["head"]
         for label, color, these in (("head", INK, ~dots.outside), ("head outside all nulls", OUTSIDE, dots.outside)):
             axis.scatter(x[these], dots.cosine[these], 18, color, label=label, zorder=3)
+        places = set(x[dots.named])
         for place, dot in zip(x, dots.itertuples(), strict=True):
-            if dot.named:
-                right = dot.layer * 2 > dots.layer.max()
-                axis.annotate(f"L{dot.layer}H{dot.head}", (place, dot.cosine), (-4 if right else 4, 0), fontsize=7,
-                              textcoords="offset points", va="center", ha="right" if right else "left")  # fmt: skip
+            if dot.named:  # towards the middle of the panel, but away from a neighbour with a name
+                left = place + 1 in places or (place - 1 not in places and dot.layer * 2 > dots.layer.max())
+                axis.annotate(f"L{dot.layer}H{dot.head}", (place, dot.cosine), (-4 if left else 4, 0), fontsize=7,
+                              textcoords="offset points", va="center", ha="right" if left else "left")  # fmt: skip
         axis.axhline(0, color=INK, lw=0.6)
         axis.set_title(panel, fontsize=9)
         layers = np.arange(dots.layer.max() + 1)

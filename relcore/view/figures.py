@@ -41,7 +41,7 @@ def style() -> None:
         "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
         "axes.titlesize": 11, "axes.labelsize": 10, "legend.frameon": False, "legend.fontsize": 9,
-        "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 80, "savefig.dpi": 80,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90, "savefig.dpi": 90,
     })  # fmt: skip
 
 
@@ -52,10 +52,10 @@ def write_figure(path: Path, figure: Figure) -> None:
     plt.close(figure)
 
 
-def to_png(figure: Figure, colors: int = 64) -> bytes:
+def to_png(figure: Figure, colors: int = 64, dpi: float | None = None) -> bytes:
     """A figure as a PNG of few colours (a quarter of the size), transparent ground kept; closes it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
+    figure.savefig(buffer, format="png", bbox_inches="tight", dpi=dpi)
     plt.close(figure)
     image = Image.open(buffer).quantize(colors, method=Image.Quantize.FASTOCTREE)
     out = io.BytesIO()
@@ -88,15 +88,15 @@ def panelled(number: int, columns: int, size: tuple[float, float, float]) -> tup
     return figure, axes
 
 
-def heat_map(axis, table: pd.DataFrame, low: float, high: float, cmap: str, text: str | pd.DataFrame | None = None,
+def heat_map(axis, table: pd.DataFrame, vmin: float, vmax: float, cmap: str, text: str | pd.DataFrame | None = None,
              size: float = 7, **mesh) -> None:  # fmt: skip
-    """A table in colours from low to high, the first row above, with a text in each cell; NaN has neither.
+    """A table in colours from vmin to vmax, the first row above, with a text in each cell; NaN has neither.
 
     text: a format such as "{:.2f}", or a text a cell. mesh: for pcolormesh. (seaborn's heat map draws the whole figure
     again for every axis it fills: a minute for thirty panels.)
     """
     values = table.to_numpy(float)  # [row, column]
-    cells = axis.pcolormesh(np.ma.masked_invalid(values), vmin=low, vmax=high, cmap=cmap, **mesh)
+    cells = axis.pcolormesh(np.ma.masked_invalid(values), vmin=vmin, vmax=vmax, cmap=cmap, **mesh)
     axis.set(xlim=(0, values.shape[1]), ylim=(values.shape[0], 0))
     axis.set_xticks(np.arange(values.shape[1]) + 0.5, table.columns)
     axis.set_yticks(np.arange(values.shape[0]) + 0.5, table.index)
@@ -223,14 +223,15 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
     """Dots x, y, with intervals (low, high) if the table has them; marks: dotted lines at an x and a y.
 
     One panel a `panel` and one colour a `group`, where the table has these columns. `named`: whether a dot's `label`
-    stands beside it; without that column dots are heads, called by layer and head.
+    stands beside it, or beside the highest of those that share it; without that column dots are heads, called by layer
+    and head.
     """
     table = table.assign(**{name: "" for name in ("panel", "group") if name not in table})
     if "label" not in table:
         table = table.assign(label="L" + table.layer.astype(str) + "H" + table["head"].astype(str))
     panels, groups = list(dict.fromkeys(table.panel)), list(dict.fromkeys(table.group))
     columns = min(columns, len(panels))
-    middle, line = (table.x.min() + table.x.max()) / 2, 0.06 * np.ptp(table.y)
+    middle, line = (table.x.min() + table.x.max()) / 2, 0.08 * np.ptp(table.y)
     size = (6.4, 0, 3.6) if len(panels) == 1 else (2.8 * columns, 0.6, 2.4)
     figure, axes = panelled(len(panels), columns, size)
     for axis, panel in zip(axes.flat, panels, strict=False):
@@ -240,7 +241,7 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
             if "low" in dots_:
                 axis.vlines(dots_.x, dots_.low, dots_.high, color=color, lw=1.5, alpha=0.6)
             axis.scatter(dots_.x, dots_.y, 18, color, alpha=0.8, label=group, zorder=3)
-        for dot in mine[mine.named].sort_values("y").itertuples():
+        for dot in mine[mine.named].sort_values("y", kind="stable").drop_duplicates("label", keep="last").itertuples():
             left = dot.x > middle
             free[left] = max(free[left] + line, dot.y)
             axis.annotate(dot.label, (dot.x, free[left]), (-5 if left else 5, 0), fontsize=7,
@@ -307,12 +308,10 @@ def strips(files: dict[str, Path]) -> Figure:
 def matrices(tables: dict[str, pd.DataFrame], label: str = "cosine", low: float = -1, numbers: bool = False) -> Figure:
     """Square tables beside each other, each with its title, on one scale from `low` (-1 or 0) to 1."""
     size = (1 + (4 if numbers else 2.7) * len(tables), 4.2 if numbers else 3.3)
-    figure, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
         heat_map(axis, table, low, 1, "RdBu_r" if low else "viridis", "{:.1f}" if numbers else None, 8)
         axis.set_aspect("equal")
-        if axis is not axes[0, 0]:
-            axis.set_yticks([])
         axis.set(xlabel=table.columns.name, ylabel=table.index.name if axis is axes[0, 0] else None)
         axis.tick_params(labelsize=8 if numbers else 7)
         axis.tick_params(axis="x", labelrotation=90)

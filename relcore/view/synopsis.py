@@ -51,14 +51,14 @@ def step(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: n
     bars.legend(ncols=4, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), **spacing)
     layers, heads, steps = cells.shape
     lines, rows = {"edgecolors": INK, "linewidth": 0.3}, [f"L{layer}" for layer in range(layers)]
-    heat_map(matrix, pd.DataFrame(cells.reshape(-1, steps)), 0, 1, "viridis", **lines)
+    heat_map(matrix, pd.DataFrame(cells.reshape(-1, steps)), **MASS, **lines)
     matrix.set_yticks(np.arange(layers) * heads + heads / 2, rows)
     matrix.set_xticks([0.5, steps - 0.5], [1, steps])
     matrix.set(xlabel="step")
     matrix.set_title(f"{titles[1]}: every head, step by step", fontsize=8)
     done = int(np.isfinite(cells[0, 0]).sum())
     means = pd.DataFrame(cells[..., :done].mean(-1), rows, [f"H{head}" for head in range(heads)])
-    heat_map(grid, means, 0, 1, "viridis", "{:.2f}", **lines)
+    heat_map(grid, means, text="{:.2f}", **MASS, **lines)
     grid.set_title(f"mean of {done} step{'s' * (done > 1)}", fontsize=8)
     frame = {"fill": False, "ec": "#e4572e", "lw": 2, "clip_on": False}
     grid.add_patch(plt.Rectangle(chosen[::-1], 1, 1, **frame))
