@@ -287,7 +287,7 @@ learning = pd.concat([training_curve(run).assign(rate=rate) for rate, runs in RA
 learning = learning[(learning.suite == "canonical") & (learning.metric == "relation_loose")]
 _ = figures.curves(learning, "rate", ylabel="loose relation accuracy", unit="run")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 PAIRS = {"relation color1 color2": "relation and colour words", "relation shape1 shape2": "relation and shape words", "color1 color2 shape1 shape2": "colour and shape words"}
 for name in SLOW:
     slow = pd.read_parquet(RESULTS / "screening" / f"{name}.parquet")
