@@ -362,7 +362,7 @@ for words, rows in believed.groupby("words", sort=False):
 shown_slow = {name: believed_by(name) for name in SLOW[1:]}
 _ = figures.shares(shown_slow[SLOW[1]], "words", "relation shown", ylabel="share of pictures")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for name, words, rows in ((name, *group) for name, table in shown_slow.items() for group in table.groupby("words", sort=False)):
     print(f"{name}, {' '.join(words.split())}: " + ", ".join(f"{row[2]} {row.share:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()) + f", n = {rows.n.iloc[0]}")
 
