@@ -264,7 +264,7 @@ for word in ("above", "below", "left", "right", "is", "to", "the", "of", "red", 
 # %% [markdown]
 # ## With a contextual encoder
 #
-# The paper's T5 model has a head at -.98 on `shape2`, for every relation alike. In e5-micro and minilm-micro no head is near that on either shape word (e5-mini has one, below), but e5-micro comes near on the colour words. The mean over the relations hides
+# The paper's T5 model has a head at -.98 on `shape2`, for every relation alike. In e5-micro and minilm-micro no head is near that on either shape word (e5-micro-s4 and e5-mini have one, below), but e5-micro comes near on the colour words. The mean over the relations hides
 # something, though: a few heads are well aligned for *some* relations. The three strongest heads on `shape2`:
 
 # %% tags=["nbval-check-output"]
