@@ -106,7 +106,7 @@ for name, rows in tables.groupby("model", sort=False):
 # ## From maps to synopsis, step by step
 #
 # One picture of rte-micro, and its head L3H2. Press play. Above: the picture as the network predicts it from the noisy one so far, and the head's attention to each text role at each of the
-# 8 x 8 image tokens. Below, left: the same, averaged over the tokens of each image role. Middle: one of those numbers, *object 2 to relation*, for all 18 heads and all steps so far.
+# 8 x 8 image tokens (white outlines: where object 1, solid, and object 2, dashed, stand in the finished picture). Below, left: the same, averaged over the tokens of each image role. Middle: one of those numbers, *object 2 to relation*, for all 18 heads and all steps so far.
 # Right: its mean over the steps, layer by head. That is one panel of the synopsis.
 
 # %% tags=["hide-input"]
@@ -335,14 +335,14 @@ for name, rows in objects.groupby("model", sort=False):
 # at relation words, L1H2, with .34 [.24, .45] from either object, and alike from both.
 #
 # With **contextual encoders** no head of seed 0 looks at the relation words at all: the largest mass on them is below .001 in e5-micro and in minilm-micro. Of the other seeds two have a head that does: L1H0 of e5-micro-s1, .74 [.69, .79] from either object alike, and L1H1 of e5-micro-s3, .36 [.30, .41] from object 1 only. Of the two only e5-micro-s1 loses something
-# without its relation words ({doc}`fig7_text_fusion`). Networks of this kind do not need to look, as these encoders have mixed the words
+# without its relation words ({doc}`fig7_text_fusion`). Most networks of this kind do not need to look, as these encoders have mixed the words
 # before the network sees them. What is looked at are special tokens and colour words: in e5-micro 13 of 18 heads have more than .9 on
-# the special tokens. Shape words are read by one head each (L5H1 and L4H2). Yet both models follow the relation in .94 to .97 of canonical
-# prompts, and minilm-micro tells the objects apart as early as layer 1 (L1H0 and L1H2). e5-micro-s4 looks at its shape words instead, and at no colour word (below .005): L0H1 from object 2's places alone, .48 and .45 on the two of them (.01 from object 1's), and L4H0 from either object, .34 and .33. So the relation must come in through the special tokens or the words of the objects; which, attention alone does not say: hiding words from the network does ({doc}`fig7_text_fusion`).
+# the special tokens. Shape words are read by one head each (L5H1 and L4H2). Yet both models follow the relation in .94 and .96 of canonical
+# prompts, and minilm-micro tells the objects apart as early as layer 1 (L1H0 and L1H2). So the relation must come in through the special tokens or the words of the objects; which, attention alone does not say: hiding words from the network does ({doc}`fig7_text_fusion`). In e5-micro-s4 the look is plain: at its shape words and at no colour word (below .005), L0H1 from object 2's places alone, .48 and .45 on the two of them (.01 from object 1's), and L4H0 from either object, .34 and .33.
 #
 # ## Six layers of six heads
 #
-# The paper's synopsis is of a network of size **mini**: six layers of six heads, four times as many weights as micro. The same two arms at that size, trained with the same recipe:
+# One size up, **mini** has six layers of six heads and four times as many weights as micro. The same two arms at that size, trained with the same recipe, e5-mini over half as many pictures (96 thousand):
 
 
 # %% tags=["hide-input"]
@@ -454,7 +454,7 @@ for name, tokens in TOKENS.items():
             scores.set_index(["layer", "head"])[["cosine", "projection"]].abs()
         )
 
-# %% mystnb={"figure": {"caption": "Mass on relation words against the screening's mean cosine, without its sign (raw maps of the relation words), a dot a head and object; heads with a mass of at least .2 by name. Micro scale; RTE (three seeds), RTE without positions (the control, one), e5-small (four) and MiniLM (two) as contextual encoders.", "name": "fig-synopsis-against-screening"}}
+# %% mystnb={"figure": {"caption": "Mass on relation words against the screening's mean cosine, without its sign (raw maps of the relation words), a dot a head and object; heads with a mass of at least .2 by name. Micro scale; RTE (three seeds), RTE without positions (the control, one), e5-small (five) and MiniLM (two) as contextual encoders.", "name": "fig-synopsis-against-screening"}}
 dots = pd.concat(
     [
         heads.reset_index().assign(
@@ -486,10 +486,10 @@ for (name, token), heads in measured.items():
 # ranks heads that never use what they could read: L5H0, the second head of the weights (.89 once its maps are centred), gives relation words a mass of .01 or less.
 # Only the first place carries information here.
 #
-# In the control, one head has a mass, so the correlation says where that one stands; the bootstrap's interval is too narrow then, as it is for the shape words of the other models, which one head a model reads.
+# In the control, one head has a mass, so the correlation says where that one stands; the bootstrap's interval is too narrow then, as it is for the shape words of e5-micro and minilm-micro, which one head a model reads.
 #
-# In the contextual models of seed 0 no head looks at relation words, and the question has no answer there. It has one for the words that they do read, the *colour words*. In e5-micro alone the two methods agree in part
-# on colour 2: rank correlations of .41 [.06, .76] with the cosine and .61 [.31, .80] with the projection, for the attention of object 1. On colour 1, and in all other contextual models, they do not: all intervals hold 0.
+# In the contextual models of seed 0 no head looks at relation words, and the question has no answer there. It has one for the words that they do read, the *colour words* (in e5-micro-s4 the shape words). In e5-micro the two methods agree in part
+# on colour 2: rank correlations of .41 [.06, .76] with the cosine and .61 [.31, .80] with the projection, for the attention of object 1. On colour 1, and in the other models that read colour words, they do not: all intervals hold 0. In e5-micro-s4 they agree on shape 1 by the cosine, .57 [.23, .77] for object 1 and .63 [.29, .85] for object 2, and not on shape 2 or by the projection.
 # What a head can read, its keys alone say; what it does read depends on everything else that it could look at, the special tokens before all.
 #
 # ### Checked again, just now

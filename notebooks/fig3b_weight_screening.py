@@ -333,7 +333,7 @@ for (name, token), rows in every_seed.groupby(["model", "token"], sort=False):
     print(f"{name}, {TOKENS[token]}: {named(strongest(passing, n=4))}")
 
 # %% [markdown]
-# **With e5-small every seed has such heads, and always on the colour words**: .90 in seed 0, -.90 in seed 1, .92 and -.91 in seed 2, .93 in seed 3, -.92 in seed 4, of one sign over all eight relations, where untrained networks reach about .4. On the shape words seeds 0 to 2 have none (the largest are .57, .70 and .56 in size) and seed 3 nearly one: its L1H1 has all four words alike, with .76 and .80 on the shape words, not with the paper's sign. **Seed 4 has the paper's head**: L0H1, -.94 on either shape word, alike for all eight relations, and -.92 and -.90 on the colour words, which it does not read ({doc}`fig7_text_fusion`). **With MiniLM** seed 0 has none on any word,
+# **With e5-small every seed has such heads on the colour words**: .90 in seed 0, -.90 in seed 1, .92 and -.91 in seed 2, .93 in seed 3, -.92 in seed 4, of one sign over all eight relations, where untrained networks reach about .4. On the shape words seeds 0 to 2 have none (the largest are .57, .70 and .56 in size) and seed 3 nearly one: its L1H1 has all four words alike, with .76 and .80 on the shape words, not with the paper's sign. **Seed 4 has the paper's head**: L0H1, -.94 on either shape word, alike for all eight relations, and -.92 and -.90 on the colour words, which it does not read ({doc}`fig7_text_fusion`). **With MiniLM** seed 0 has none on any word,
 # and seed 1 three, the same on either colour word, up to -.93: what seed 0 shows is not the encoder's doing alone. Seed 0 also follows its colour words ({doc}`fig7_text_fusion`), so it reads them in a way that this score does not catch.
 #
 # **The signs are not kept.** The rule that words of object 1 have a plus and words of object 2 a minus holds for the strongest heads of e5-micro, and for two of the three of minilm-micro-s1 (L1H2 has it the other way round). In e5-micro-s1 one head, L1H0, is negative on both colour words,
@@ -343,7 +343,7 @@ for (name, token), rows in every_seed.groupby(["model", "token"], sort=False):
 # projection finds both, and {doc}`fig4_relation_head` shows that they are the ones: given the opposite relation's output they turn the relation round, and the rest of their layer does nothing. *A mean over all relations misses heads that specialise.* **The third, seed 3, has one again, and with the paper's sign**: L3H1, .94 (.92 to .96 over the eight relations), with L3H0 beside it for some of them. Seed 1 of RTE never learnt to bind
 # and has no head at all: its cosines are below .1, its projections below 1. Nor has rte-micro-s4, the other one.
 #
-# **At twice the width one head stands out with either kind of text.** In **rte-mini** L2H0 has -.95 (-.91 to -.98 over the eight relations) and a projection of 490, where no other of the 36 heads passes .55 or 15. In **e5-mini** L0H5 has -.93 on either colour word and -.90 and -.91 on the shape words, all of the sign that object 2's words should have;
+# **At twice the width one RTE head stands out, and one of e5-small's on all four words.** In **rte-mini** L2H0 has -.95 (-.91 to -.98 over the eight relations) and a projection of 490, where no other of the 36 heads passes .55 or 15. In **e5-mini** (96 thousand pictures) L0H5 has -.93 on either colour word and -.90 and -.91 on the shape words, all of the sign that object 2's words should have;
 # L0H4 has it on the colour words, and L4H5 and L2H5 the other sign. The paper's head of this kind, in its T5 network, has -.98 on `shape2`. It is there in e5-mini, then; but the network goes by the colour words, which the same head reads ({doc}`fig7_text_fusion`).
 #
 # ## Does a score mean that the head matters?
@@ -371,7 +371,7 @@ def measured(name):
 
 matters = {name: measured(name) for name in ABLATED}
 
-# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel (mini: 36), with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for rte-micro, e5-micro and minilm-micro, 96 for the others. Micro, and mini where the name says so; RTE, e5-small and MiniLM as contextual encoders, every seed that has learned its task.", "name": "fig-screening-against-ablation"}}
+# %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel (mini: 36), with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for rte-micro, e5-micro and minilm-micro, 96 for the others. Micro, and mini where the name says so; RTE, e5-small and MiniLM as contextual encoders, every seed of the common recipe that has learned its task.", "name": "fig-screening-against-ablation"}}
 dots = pd.concat([heads.reset_index().assign(panel=name, x=heads["size"].to_numpy()) for name, heads in matters.items()])
 Image(figures.to_png(figures.named_dots(dots.assign(y=dots.fall, named=dots.fall >= 0.1), "largest mean cosine, without its sign", "fall of loose relation"), 64))
 
@@ -412,7 +412,7 @@ for name in ARMS:
 # %% [markdown]
 # ## When do the scores come up
 #
-# Seven of the runs above kept their weights every 8,000 samples. Some of the heads that the screening finds at the end, at every point before: the size of the mean cosine, the size of the projection as a share of its largest over the run, and, from the evaluations made
+# Eight of the runs above kept their weights every 8,000 samples; seven are drawn here. Some of the heads that the screening finds at the end, at every point before: the size of the mean cosine, the size of the projection as a share of its largest over the run, and, from the evaluations made
 # during training (96 canonical prompts, one picture each), the loose relation accuracy and how often the relation holds *if the two objects are there as asked* (bound pairs, often few).
 
 # %% tags=["hide-input"]
@@ -444,7 +444,7 @@ def born(name, token, head):
 
 birth = pd.concat([born(*which).assign(panel=f"{which[0]}\n{which[2] or 'any head'}, {TOKENS[which[1]]}") for which in FOLLOWED])
 
-# %% mystnb={"figure": {"caption": "Scores of single heads along training, with the accuracy of the same run. Model, head and screened vectors above each panel; raw maps; rte-micro-s1 is the run that never learnt to bind: the largest mean cosine of any of its heads. Bands: 95 % intervals; the accuracies from 96 canonical prompts, one picture each, n = 96 a point; of bound pairs n = 3 to 95. rte-mini: mini scale, RTE, seed 0; all others micro: RTE seeds 3, 2 and 1, e5-small as contextual encoder seeds 1 and 2, MiniLM seed 1.", "name": "fig-birth"}}
+# %% mystnb={"figure": {"caption": "Scores of single heads along training, with the accuracy of the same run. Model, head and screened vectors above each panel; raw maps; rte-micro-s1 is one of the two runs that never learnt to bind: the largest mean cosine of any of its heads. Bands: 95 % intervals; the accuracies from 96 canonical prompts, one picture each, n = 96 a point; of bound pairs n = 3 to 95. rte-mini: mini scale, RTE, seed 0; all others micro: RTE seeds 3, 2 and 1, e5-small as contextual encoder seeds 1 and 2, MiniLM seed 1.", "name": "fig-birth"}}
 Image(figures.to_png(figures.curves(birth, "line", "panel"), 64))
 
 # %% tags=["nbval-check-output", "hide-output"]
@@ -472,12 +472,12 @@ for name in dict.fromkeys(name for name, _, _ in FOLLOWED):
 
 # %% [markdown]
 # **In six heads of seven the direction comes first, the strength later.** L2H0 of rte-mini and L3H1 of rte-micro-s3 have a cosine of .8 at 24 thousand samples, when hardly a picture is right; the loose relation passes .5 at 40 and 64. In rte-micro-s2, the head for left and right, L1H2, reaches a cosine of .8 at 24 thousand samples, the loose relation passes .5 at 56 and .8 at 88 thousand. With a contextual encoder L1H0 of e5-micro-s1 and L2H2 of minilm-micro-s1 reach .8 on `color2` at 16 and 24 thousand samples, the accuracy
-# .5 at 56 and 64. The exception is L0H0 of e5-micro-s2: its cosine on `color2` changes sign several times (the figure hides that), and settles at .8 and more only at 80 thousand samples, after the accuracy has passed .5 (at 72). L1H1 of rte-micro-s2, which is blind to left and right, has .5 at 32 thousand and never .8. The projection, which counts the size, grows until the accuracy has passed .5, in most of them to the end; in e5-micro-s1 it falls again from 96 thousand on. What the loose accuracy waits for is mostly *binding*: of the few pictures that have both objects as asked, nine in ten show the relation by 32 to 48 thousand samples, while the loose accuracy is still at .03 to .41 (in rte-mini at 40 thousand, with .50).
+# .5 at 56 and 64. The exception is L0H0 of e5-micro-s2: its cosine on `color2` changes sign twice (the figure hides that), and settles at .8 and more only at 80 thousand samples, after the accuracy has passed .5 (at 72). L1H1 of rte-micro-s2, which is blind to left and right, has .5 at 32 thousand and never .8. The projection, which counts the size, grows until the accuracy has passed .5, in four of the seven to the end; in e5-micro-s1 it falls to a third from 96 thousand on, in rte-mini and L1H2 of rte-micro-s2 a little at the end. What the loose accuracy waits for is mostly *binding*: of the few pictures that have both objects as asked, nine in ten show the relation by 32 to 48 thousand samples, while the loose accuracy is still at .03 to .41 (in rte-mini at 40 thousand, with .50).
 # So the network can place its objects before it can draw the right ones. The early numbers rest on few pictures (8 to 18 bound pairs at 24 thousand, both suites together). In **rte-micro-s1**, which never learns to bind, no head ever passes .33, and the relation of its bound pairs wavers between .25 and .7.
 #
 # A large cosine does not last by itself: that of L1H2 falls from .89 to .62 while the accuracy rises, as it comes to leave up and down to L1H1.
 #
-# **The shape words score high early on, as in the paper.** In all three runs with a contextual encoder some head passes .85 on `shape2` within 48 thousand samples (.92, .92 and .86 in size; the paper's T5 has .98), with the paper's sign in the heads drawn here. Then it fades, to .59, .56 and .58 at the end, and the colour words stay. In e5-micro-s2
+# **The shape words score high early on, as in the paper.** In all three contextual runs drawn here some head passes .85 on `shape2` within 48 thousand samples, the drawn ones with the paper's sign (-.92, -.88 and -.86; the paper's T5 has -.98). Then it fades, to .59, .56 and .58 at the end, and the colour words stay. In e5-micro-s2
 # the score of L0H0 on `shape2` collapses at 144 thousand samples; the accuracy drops at the same point (.54), and recovers. Were the shape words read while their score was high? At 64 thousand samples, words hidden from the network as in {doc}`fig7_text_fusion`:
 
 # %% tags=["nbval-check-output"]
@@ -487,7 +487,7 @@ for name in READERS:
 
 # %% [markdown]
 # Hardly (micro scale, 96 canonical prompts, two pictures each, in brackets the paired change with its 95 % interval). With the shape words hidden e5-micro-s2 loses .08, the other two nothing; with the colour words hidden nearly everything goes. Both runs with e5-small use their relation words a little at that time (.10 and .07).
-# So there the score on the shape words was high, and the network went by the colour words all the same: once more, what a head could read and what it reads are two things. (In e5-micro-s4, not drawn here, the score of L0H1 on the shape words came up by 48 thousand samples and stayed; that network does read them.) The paper's result for T5 does not rest on the score alone, and is not touched by this.
+# So there the score on the shape words was high, and the network went by the colour words all the same: once more, what a head could read and what it reads are two things. (In e5-micro-s4, not drawn here, the score of L0H1 on the shape words was -.90 at 16 thousand samples, long before the relation was there, and stayed; that network does read them.) The paper's result for T5 does not rest on the score alone, and is not touched by this.
 #
 # The heads drawn here are chosen: they were taken for their scores on `color2` at the end, and three runs are few.
 #
@@ -522,7 +522,7 @@ pd.DataFrame([*PAPER, *ours]).style.format({"cosine": "{:.2f}"}).hide()
 #   fits: {doc}`fig4_relation_head` shows what it writes. In seed 2 one head has the one sign and one the other; in seed 3 the head has the paper's.
 # - *The number of heads, with RTE.* Seed 0 has one, and so has mini; seed 2 shares the work between two, which a mean over relations all but misses; in seed 3 one does it where the blue object is named first, and two others where the red one is ({doc}`fig4_relation_head`).
 # - *A second RTE head*, L5H0, points the paper's way in seed 0 once the common map is removed. It is weak, its energy about a fifteenth of the first's (43 to 631), and taking it away changes nothing.
-# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`. Ours have them on the colour words instead, .90 to .93 in size in seven of eight models; on `shape2` e5-micro-s4 has -.94, e5-mini -.91, one micro network .80, of the other sign, and none of the others is above .59 at the end of training.
+# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`. Those of the models above are on the colour words, .90 to .93 in size in seven of eight; on `shape2` e5-micro-s4 has -.94, e5-mini -.91, one micro network .80, of the other sign, and none of the others is above .59 at the end of training. With a caption MLP that learns at a tenth of the rate all three runs have one on the shape words, -.90 to -.93 ({doc}`fig7_text_fusion`).
 #   These are other encoders and much smaller networks: no evidence against the paper's result for T5. What is confirmed is its kind: single heads turn the relation, read off a word of an object, into a place.
 #
 # **What this cannot show.** A cosine is blind to size: in L3H2 even "to" and "the" have ramps (.94 and .91), of a thirteenth of the energy of "below" or less. And

@@ -634,7 +634,7 @@ for name, (_, _, heads) in found.items():
 # A head that marked "the object named first" would not care for its colour. This one says "blue goes here", and another says it of red; what they write is a colour in all three seeds, and in this one even the division of labour is by colour. *A screening that asks for one head, or takes "relation" for all that a head may attend to, misses
 # a part of such a circuit.*
 #
-# **The larger network has one head again.** Of the 36 cross-attention heads of rte-mini (six layers of six, the size of the paper's figure) a single one, L2H0, turns the relation into a direction, for all eight relations (cosines of -.91 to -.98, the next head in size has .55, and a projection of 14 against 490): its words are read at object 2's places.
+# **The larger network has one head again.** Of the 36 cross-attention heads of rte-mini (six layers of six) a single one, L2H0, turns the relation into a direction, for all eight relations (cosines of -.91 to -.98, the next head in size has .55, and a projection of 14 against 490): its words are read at object 2's places.
 # With its output from the opposite prompt .96 of the pictures show the donor's relation and none the prompt's; all colours and shapes stay right. With a random prompt's output .40 keep the relation, where chance is .31. The other five heads of its layer change nothing, and again all of it lies along the colour tag. So one head does it all, as in rte-micro, where two further seeds of micro share the work. It is one run.
 #
 # The RTE models left out do not follow relations, and have no such head: the furthest reach of any is 2, a fiftieth of the least above.

@@ -71,7 +71,7 @@ def bars(table, measure):
 # So the second figure asks what the relation explains *between phrases of equal length* (above and below, left and right, upper left and upper right,
 # lower left and lower right) on the 96 canonical prompts. RTE, whose words know nothing of each other, must score 0 there, and does.
 
-# %% mystnb={"figure": {"caption": "Share of the variance of a word's vectors that the relation explains beyond the other factors (partial R², exact, over 264 prompts), before any training: e5-small, MiniLM, e5-small untrained, RTE with and without positions. RTE and the untrained encoder owe theirs at the second object's words to their place in the prompt.", "name": "fig-relation-share"}}
+# %% mystnb={"figure": {"caption": "Share of the variance of a word's vectors that the relation explains beyond the other factors (partial R², exact, over 264 prompts), before any training: e5-small, MiniLM, e5-small untrained, RTE with and without positions. At the second object's words RTE owes its share to their place in the prompt alone, and the untrained encoder nearly so.", "name": "fig-relation-share"}}
 Image(figures.to_png(figures.shares(bars(raw, "relation"), "word", "encoder", ylabel="relation's share of variance")))
 
 # %% mystnb={"figure": {"caption": "Share of the variance of a word's vectors that the relation explains between relations whose phrases are equally long, so that a word's place tells nothing (96 canonical prompts). Only the objects' words are shown.", "name": "fig-equal-length"}}
@@ -131,7 +131,7 @@ for row in both[both.measure.isin(["relation", "relation at equal length"])].piv
 
 # %% [markdown]
 # It does so here as well, but in another word. In the *second colour word* of e5-small the relation's share rises from .09 to .33, and between phrases of equal length from .03 to .17: there the MLP turns the relation up, more than the
-# paper's does. In the shape words it falls, from .14 to .08 at the second shape, and stays where it was at equal length. The sections below show why: this network reads its colour words and not its shape words. MiniLM's words had little of the relation. With RTE
+# paper's does. In the shape words it falls, from .14 to .08 at the second shape, and stays where it was at equal length. That fits what the sections below show: this network reads its colour words and not its shape words. It is no rule, though: e5-micro-s4, which reads its shape words, has the relation turned down there too (.14 to .08) and up in the second colour word (.09 to .11), and minilm-micro, which reads its colour words, has it turned down in the second (.05 to .02). MiniLM's words had little of the relation. With RTE
 # what the MLP turns up is the relation in the *relation words* (.50 to .83, at equal length .47 to .70). The paper's T5 adds no positions to its vectors, though length can still
 # enter through attention; whether its rise is of that kind would need the paper's vectors at equal length.
 #
@@ -187,8 +187,8 @@ for label, table in masked.items():
 # They hardly look there.
 #
 # **But it is not the shape words that tell them.** With *both* shape words hidden e5-micro still draws the right shapes, in the right relation, .95 of the time. It reads everything from the *colour words*: without those,
-# nothing is left. (That bar alone would say little: a picture whose colours are not told is wrong by any measure, and RTE falls to .07. What tells is that the other words can go. And the shapes fall with the colours: right in .17 of e5-micro's pictures, and in .45 of RTE's.) e5-small reads its text in both directions, so every word knows the whole prompt, and the network settles on the words it needs anyway, for the colours. MiniLM's network uses the colour words for the relation, and both kinds for the shapes. The
-# paper finds T5's relation in the second shape word; which word a network picks seems to depend on the encoder and on training. The other seeds, one picture a prompt, and the two networks of size mini, two:
+# nothing is left. (That bar alone would say little: a picture whose colours are not told is wrong by any measure, and RTE falls to .07. What tells is that the other words can go. And the shapes fall with the colours: right in .17 of e5-micro's pictures, and in .45 of RTE's.) e5-small reads its text in both directions, so every word knows the whole prompt, and the network settles on one kind of word, in this seed the colour words (in e5-micro-s4, below, the shape words). MiniLM's network uses the colour words for the relation, and both kinds for the shapes. The
+# paper finds T5's relation in the second shape word; which word a network picks seems to depend on the encoder, the captions and the seed. The other seeds, one picture a prompt, and the two networks of size mini, two:
 
 # %% tags=["nbval-check-output", "hide-output"]
 for file in sorted(file for kind in ("*-micro-s*", "*-mini") for file in (RESULTS / "interventions").glob(f"{kind}-masks.parquet") if "slow" not in file.name):
@@ -200,7 +200,7 @@ for metric in ("relation_loose", "shape"):
     print(f"e5-micro-s4, {figures.METRIC_NAMES[metric]} without a head: " + ", ".join(f"{r.intervention} {r.change:+.2f} [{r.change_low:+.2f}, {r.change_high:+.2f}]" for r in lost.itertuples()) + f", n = {lost.n.iloc[0]}")
 
 # %% [markdown]
-# All of these contextual models but one, e5-mini too, go by the colour words, and of them none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). **The exception is e5-micro-s4, the fifth seed of e5-small: it reads its shape words, as the paper's network does**, both of them. Without these .16 of its pictures are right, without both colour words .92, and without the relation words .92, as with all of them. And it has the paper's two stages, in two heads: L0H1, whose weights make a place of a shape word's relation ({doc}`fig3b_weight_screening`), costs .62 of the loose relation when it is put out and no shape; L4H0 costs .32 of the shapes; of the other sixteen none costs more than .01. The other RTE models, rte-mini among them, are as lost without their relation words as the first.
+# All of these contextual models but one go by the colour words, e5-mini among them, and of those that do none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). **The exception is e5-micro-s4, the fifth seed of e5-small: it reads its shape words, as the paper's network does**, both of them. Without these .16 of its pictures are right, without both colour words .92, and without the relation words .92, as with all of them. And it has the paper's two stages, in two heads: L0H1, whose weights make a place of a shape word's relation ({doc}`fig3b_weight_screening`), costs .62 of the loose relation, and no shape, when its output is replaced by its mean over the prompts ({doc}`fig4_relation_head`); L4H0 costs .32 of the shapes; of the other sixteen none costs more than .01. The other RTE models, rte-mini among them, are as lost without their relation words as the first.
 #
 # ## When they are read
 #
@@ -248,7 +248,7 @@ for name in ("e5-micro", "e5-paper-micro", "e5-templates-micro"):
 #
 # ### Words that are not read run away
 #
-# All encoders' vectors are about 24 long on average. What lengths does the caption MLP give them? And how large do the scores become from which attention is made, q.k / 8 at the first step (24 prompts)?
+# The encoders' vectors are all about 24 long on average (those of RTE without positions 20). What lengths does the caption MLP give them? And how large do the scores become from which attention is made, q.k / 8 at the first step (24 prompts)?
 
 # %% tags=["hide-input"]
 LENGTHS = ["rte-micro", "rte-mini", "e5-micro", "e5-micro-s4", "e5-mini", "e5-templates-micro", "e5-paper-micro", "e5-slow-micro-s1", "minilm-micro"]
@@ -283,7 +283,7 @@ for name in ("rte-micro-s2", "rte-mini", "e5-micro-s1", "minilm-micro-s1"):
     print(f"{name}: " + ", ".join(f"{energy[k * 1000]:.0f} after {k} thousand pictures" for k in (8, 48, 96, 144, 192)))
 
 # %% [markdown]
-# The finished networks draw none the worse for it. But scores of a hundred thousand lie 512 apart in bf16, in which the products of training are computed; the contextual networks' losses jump where RTE's never do; and the first run of e5-mini, whose vectors grew fastest, broke down after 93 thousand pictures ({doc}`fig2_training`). So what if the caption MLP learns at a tenth of the rate (`--set caption_lr=1e-4`), everything else alike? Three runs:
+# The finished networks draw none the worse for it. But scores of a hundred thousand lie 512 apart in bf16, in which the products of training are computed; the contextual networks' losses jump where RTE's never do; and the first run of e5-mini, whose vectors grew fastest, broke down after 93 thousand pictures ({doc}`fig2_training`). So what if the caption MLP learns at a tenth of the rate (`--set caption_lr=1e-4`), everything else alike but, in seeds 1 and 2, half as many pictures? Three runs:
 
 # %% mystnb={"figure": {"caption": "Loose relation accuracy along training with e5-small as contextual encoder, a line a run, with the caption MLP's learning rate as in all other networks here (seeds 0 to 4) and at a tenth of it (seed 0, and seeds 1 and 2 over half as many pictures). Canonical prompts, 96 pictures a point (95 % intervals up to .1 either way), 14 steps, guidance 2 throughout. Micro scale.", "name": "fig-slow-caption"}}
 SLOW = ["e5-slow-micro", "e5-slow-micro-s1", "e5-slow-micro-s2"]
@@ -307,11 +307,11 @@ for name in SLOW[1:]:
     print(f"{name}, loose relation without a head: " + ", ".join(f"{r.intervention} {r.change:+.2f} [{r.change_low:+.2f}, {r.change_high:+.2f}]" for r in lost.nsmallest(5, "change").itertuples()) + f", n = {lost.n.iloc[0]}")
 
 # %% [markdown]
-# The maps grow to a tenth of that (284, and 110 and 142 over half the pictures), the words of seed 1 are 7 to 13 long and its largest score is 2044, as with RTE (last but one in the table above), the loss does not jump, and the runs learn as soon as the faster of the others. And **the circuit is another one, nearer to the paper's**. In each of the three networks one head of layer 1 has its largest mean cosine on both *shape* words, -.90 (L1H2, seed 0), -.93 (L1H0, seed 1) and -.92 (L1H1, seed 2), where the paper's T5
-# has -.98 on the second; it has the paper's sign and it stays, where three of the networks above had such heads early in training and lost them, and only e5-micro-s4 and e5-mini have one at the end ({doc}`fig3b_weight_screening`). The caption MLP turns the relation up in the *shape* words, as the paper's does, and not in the colour words: at the second shape word of seed 1 from .140 to .174, and from .046 to .087 between phrases of equal length; that of seed 2 turns it up in the shape words nearly as much (.168, and .076) and in the colour words too (tables in `results/fusion`).
+# The maps grow to a tenth of that (284, and 110 and 142 over half the pictures), the words of seed 1 are 7 to 13 long and its largest score is 2044, as with RTE (last but one in the table above), the loss does not jump, and seeds 0 and 1 learn as soon as the faster of the others, seed 2 somewhat later. And **the circuit is another one, nearer to the paper's**. In each of the three networks one head of layer 1 has its largest mean cosine on both *shape* words, -.90 (L1H2, seed 0), -.93 (L1H0, seed 1) and -.92 (L1H1, seed 2), where the paper's T5
+# has -.98 on the second; it has the paper's sign and it stays, where three of the networks above had such heads early in training and lost them, and only e5-micro-s4 and e5-mini have one at the end ({doc}`fig3b_weight_screening`). In seed 1 the caption MLP turns the relation up in the *shape* words, as the paper's does, and not in the colour words: at the second shape word from .140 to .174, and from .046 to .087 between phrases of equal length; that of seed 2 turns it up in the shape words nearly as much (.168, and .076) and in the colour words too (tables in `results/fusion`; not measured in seed 0).
 #
-# What the networks lose without some of their words also changes. Seed 0 can do without any kind: without its colour words .79 of the pictures are still right, where the networks above lose nearly everything. Seeds 1 and 2 need their colour words, but for the *shapes*, which fall to .34 and .36 without them (tables in `results`); for the relation they use their relation words a little (seed 2: .84 to .65), their shape words less, and
-# without both of these .69 and .67 of their pictures still are right. So no one kind of word tells the relation. **But one head reads it**, the one that the weights single out: in seed 1 L1H0, which put out at its mean takes .55 [.44, .66] of the loose relation with it and .03 of the shapes (no other head costs more than .06); in seed 2 L1H1, with .24 [.13, .35], of which .07 are shapes, before L1H0 with .11. (At the common rate e5-micro-s3 and e5-mini have such a head, too, on their colour words, and e5-micro-s4 on its shape words.) Which kind of circuit a contextual encoder brings about is thus also a matter of one layer's learning rate: .0001 is the rate at which the paper trains everything. These are three runs, two of them short; all other contextual networks of this book have the faster caption MLP.
+# What the networks lose without some of their words also changes. Seed 0 can do without any kind: without its colour words .79 of the pictures are still right, where the networks above that go by them lose nearly everything. Seeds 1 and 2 need their colour words, but for the *shapes*, which fall to .34 and .36 without them (tables in `results`); for the relation they use their relation words a little (seed 2: .84 to .65), their shape words less, and
+# without both of these .69 and .67 of their pictures still are right. So no one kind of word tells the relation. **But one head reads it**, the one that the weights single out: in seed 1 L1H0, which, replaced by its mean, takes .55 [.44, .66] of the loose relation with it and .03 of the shapes (no other head costs more than .06); in seed 2 L1H1, with .24 [.13, .35], of which .07 are shapes, before L1H0 with .11. (At the common rate e5-micro-s3 and e5-mini have such a head, too, on their colour words, and e5-micro-s4 on its shape words.) Which kind of circuit a contextual encoder brings about is thus a matter of the caption MLP's learning rate as well as of the captions and the seed: .0001 is the rate at which the paper trains everything. These are three runs, two of them short; all other contextual networks of this book have the faster caption MLP.
 #
 # ## Telling another relation
 #
@@ -376,7 +376,7 @@ for words, rows in shown_shapes.groupby("words", sort=False):
 # **Here the shape words are believed, against all others**: with the opposite effect in both, .92 of the pictures show the relation put in and none the prompt's; the colour words and the relation words may say what they like (.92 keep to the prompt's, as without any edit). It is the mirror image of e5-micro, down to the second word alone, which is worth half (.45 show the relation put in, .47 the prompt's), and so is the first. Three times the effect does not help it.
 # These are the paper's words, then, and its arithmetic; but it takes both of them, where the paper's T5 network is led by the second.
 #
-# And the network with the slower caption MLP, whose head of the relation reads more than one kind of word?
+# And the networks with the slower caption MLP, whose head of the relation reads more than one kind of word? Seed 1 in the figure, seed 2 in the text below it.
 
 # %% mystnb={"figure": {"caption": "As the figure above, of a network whose caption MLP learned at a tenth of the rate: loose relation that the pictures show when some words' vectors are given the opposite relation's effect (x 3: three times its size) and all other words stay. e5-slow-micro-s1: micro scale, e5-small as contextual encoder, seed 1, 96 thousand pictures; 96 canonical prompts, n = 96 a bar, 95 % intervals.", "name": "fig-rewired-slow"}}
 shown_slow = {name: believed_by(name) for name in SLOW[1:]}
@@ -387,8 +387,8 @@ for name, words, rows in ((name, *group) for name, table in shown_slow.items() f
     print(f"{name}, {' '.join(words.split())}: " + ", ".join(f"{row[2]} {row.share:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()) + f", n = {rows.n.iloc[0]}")
 
 # %% [markdown]
-# **This one cannot be told by its colour words at all** (no picture shows the relation put in there and .82 the prompt's, where .90 do without any edit), and by its shape words and its relation words in part: most of all by its relation words (.27 show the one put in, .40 the prompt's), less by both shape words (.11, and .15 by the second alone at three times the effect),
-# and by both kinds together in .36, while .25 keep to the prompt's. The words that the relation is read from are the paper's, then, and one word alone does not carry it as the paper's second shape word does. Seed 2 is told even less: by its relation words in .19 (.49 keep to the prompt's), by both shape words in none, by both colour words in .01.
+# **Seed 1 cannot be told by its colour words at all** (no picture shows the relation put in there and .82 the prompt's, where .90 do without any edit), and by its shape words and its relation words in part: most of all by its relation words (.27 show the one put in, .40 the prompt's), less by both shape words (.11, and .15 by the second alone at three times the effect),
+# and by both kinds together in .36, while .25 keep to the prompt's. Of the words that it believes the shape words are the paper's, but the relation words count for more, and no one word carries the relation as the paper's second shape word does. Seed 2 is told even less: by its relation words in .19 (.49 keep to the prompt's), by both shape words in none, by both colour words in .01.
 #
 # Does it work with RTE, on the words that *it* reads? Its relation words, drawn here and now:
 
@@ -441,7 +441,7 @@ for label, rows in all_pairs.items():
         print(f"{label}, {NAMED[words]} x {strength:g}: show the {'prompt' if shows == 'own' else 'target'}'s relation {row.share:.3f} [{row.low:.3f}, {row.high:.3f}], n = {row.n:.0f}{kinds}")
 
 # %% [markdown]
-# **e5-micro goes wherever its two colour words say**: .96 of all pictures show the relation put in, straight or diagonal, with the effect at its own size. One colour word alone is worth about half. The shape words and the relation words can say anything. With e5-micro-s4 it is both shape words (.83 show the relation put in), and the second alone, at three times the effect, .44, where .50 keep to the prompt's. In the paper's T5 model the second shape word alone, with three times the effect,
+# **e5-micro goes wherever its two colour words say**: .96 of all pictures show the relation put in, straight or diagonal, with the effect at its own size. One colour word alone is worth about half. The shape words and the relation words can say anything. minilm-micro follows its two colour words in part only (.38 show the relation put in, .74 the prompt's, with these words hidden .09): the mean effect of a relation is not all that it reads there. With e5-micro-s4 it is both shape words (.83 show the relation put in), and the second alone, at three times the effect, .44, where .50 keep to the prompt's. In the paper's T5 model the second shape word alone, with three times the effect,
 # leads to diagonals (strict .71 to .98) and hardly to straight relations (0 to .27).
 #
 # ### Checked again, just now

@@ -141,11 +141,11 @@ def lag(model: str, folder: Path, *, first: str, then: str, level: float) -> Val
 def later(model: str, folder: Path, *, than: str, metric: str, level: float) -> Value:
     """Pictures of training that runs need to a level over those of other runs: ratio of means of those that get there.
 
-    low, high: the ratio for the fastest and for the slowest run of `model`; n: its runs that get there.
+    low, high: the least and the largest ratio of a run of `model` to one of `than`; n: runs of `model` that get there.
     """
-    mine, theirs = ([_reaches(run, folder, metric, level) for run in runs.split()] for runs in (model, than))
-    mine, whole = [t for t in mine if t == t], np.nanmean(theirs)
-    return np.mean(mine) / whole, min(mine) / whole, max(mine) / whole, len(mine)
+    times = (np.array([_reaches(run, folder, metric, level) for run in runs.split()]) for runs in (model, than))
+    mine, theirs = (these[~np.isnan(these)] for these in times)
+    return mine.mean() / theirs.mean(), mine.min() / theirs.max(), mine.max() / theirs.min(), len(mine)
 
 
 def _reaches(run: str, folder: Path, metric: str, level: float) -> float:

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -152,9 +153,14 @@ def detections(pictures: np.ndarray, objects: list[list], titles: list[str], col
 
 
 def palette(groups: list[str]) -> dict[str, str]:
-    """A colour for every group: its arm's, or the next that no arm of the figure has."""
-    rest = [color for color in GROUP_COLORS if color not in {ARM_COLORS.get(group) for group in groups}]
-    return {group: ARM_COLORS.get(group) or rest.pop(0) for group in groups}
+    """A colour for every group: its arm's, darker for each variant of that arm ("RTE, mini"), or the next left over."""
+    arms = [group.split(", ")[0] for group in groups]
+    rest = [color for color in GROUP_COLORS if color not in {ARM_COLORS.get(arm) for arm in arms}]
+    colors = {}
+    for i, (group, arm) in enumerate(zip(groups, arms, strict=True)):
+        shade = 0.6 ** arms[:i].count(arm)
+        colors[group] = to_hex(shade * np.array(to_rgb(ARM_COLORS[arm]))) if arm in ARM_COLORS else rest.pop(0)
+    return colors
 
 
 def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = None, ylabel: str = "share",
@@ -231,7 +237,7 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
         table = table.assign(label="L" + table.layer.astype(str) + "H" + table["head"].astype(str))
     panels, groups = list(dict.fromkeys(table.panel)), list(dict.fromkeys(table.group))
     columns = min(columns, len(panels))
-    middle, line = (table.x.min() + table.x.max()) / 2, 0.08 * np.ptp(table.y)
+    middle, gap, line = (table.x.min() + table.x.max()) / 2, 0.04 * np.ptp(table.x), 0.08 * np.ptp(table.y)
     size = (6.4, 0, 3.6) if len(panels) == 1 else (2.8 * columns, 0.6, 2.4)
     figure, axes = panelled(len(panels), columns, size)
     for axis, panel in zip(axes.flat, panels, strict=False):
@@ -244,8 +250,9 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
         for dot in mine[mine.named].sort_values("y", kind="stable").drop_duplicates("label", keep="last").itertuples():
             left = dot.x > middle
             free[left] = max(free[left] + line, dot.y)
-            axis.annotate(dot.label, (dot.x, free[left]), (-5 if left else 5, 0), fontsize=7,
-                          textcoords="offset points", va="center", ha="right" if left else "left")  # fmt: skip
+            lead = {"arrowstyle": "-", "lw": 0.5, "color": INK, "shrinkA": 0, "shrinkB": 2}
+            axis.annotate(dot.label, (dot.x, dot.y), (dot.x + (-gap if left else gap), free[left]), fontsize=7,
+                          va="center", ha="right" if left else "left", arrowprops=lead)  # fmt: skip
         for draw, level in zip((axis.axvline, axis.axhline), marks or (), strict=False):
             draw(level, color=INK, ls=":", lw=1)
         axis.set_title(panel, fontsize=9)
@@ -268,7 +275,7 @@ def curves(
     """
     panels, groups = list(dict.fromkeys(table[col])) if col else [""], list(dict.fromkeys(table[hue]))
     shown = colors or palette(groups)
-    columns = 2 if len(panels) == 4 else min(len(panels), 3)  # a page is about three panels wide
+    columns = 2 if len(panels) % 4 == 0 else min(len(panels), 3)  # a page is about three panels wide
     figure, axes = panelled(len(panels), columns, (max(5, 3.4 * columns), 0, 3.2))
     for axis, panel in zip(axes.flat, panels, strict=False):
         for group in groups:

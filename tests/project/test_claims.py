@@ -297,3 +297,4 @@ def test_times_of_learning_leave_out_runs_that_never_get_there(folder):
     assert np.isnan(measures.lag("never", where, **pair)[0])
     rest = {"metric": "relation_loose", "level": 0.75}
     assert measures.later("slow never", where, than="fast", **rest) == (2, 2, 2, 1)
+    assert measures.later("fast", where, than="fast slow never", **rest) == (2 / 3, 1 / 2, 1, 1)
