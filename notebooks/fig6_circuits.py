@@ -371,13 +371,13 @@ for label, arm in arms.items():
 # %% [markdown]
 # ## What differs
 #
-# **RTE: places first, then shapes.** Only the relation words say the relation. L3H2 reads them on the side where *object 2* belongs (.97 of its attention there, .08 at object 1's places) and the colour words elsewhere, when the
+# **RTE: places first, then shapes.** Only the relation words say the relation (the .08 and .06 at the second object's words are their place in the text, which moves with the phrase's length: {doc}`fig7_text_fusion`). L3H2 reads them on the side where *object 2* belongs (.97 of its attention there, .08 at object 1's places) and the colour words elsewhere, when the
 # picture is still noise. What it writes splits the picture in two: a tag. Without the head, the relation is right in .31 of those pictures that have both objects, and with its result from the opposite
 # prompt the picture shows the opposite relation in .96. Behind it, the object heads read shape words, at first where the tag sends them and later where the colour in the picture does ({doc}`fig5_object_head`): without one of them shapes are lost, but where both objects are
 # there, the relation stays as it was (.98 to 1.00). One of the four, L3H1, stands in the relation head's own layer, sees no tag, and looks at its words from every place alike.
 #
-# **e5-small: words that know, and one vector for all places.** The network reads the two colour words and nothing else of weight: hiding the relation words changes no verdict, hiding both shape words .02 of them. L3H1 always reads
-# "red" and L3H2 always "blue", first or second, with all their attention and from every place alike. So neither marks a place: what they write is the same everywhere. The places appear right behind them, in the *MLP* of that layer, which sees
+# **e5-micro: words that know, and one vector for all places.** The network reads the two colour words and nothing else of weight: hiding the relation words changes no verdict, hiding both shape words .02 of them. L3H1 always reads
+# "red" and L3H2 always "blue", first or second, with all their attention and from every place alike. So neither marks a place: what they write is the same everywhere. (By its weights L3H2 could mark one, its cosine is .90 ({doc}`fig3b_weight_screening`); but its attention is full everywhere, and the map does not show.) The places appear right behind them, in the *MLP* of that layer, which sees
 # the position, too. The red word's vector must say what and where the red object is, as its encoder mixed it; the relation put into both colour words by arithmetic is obeyed in .96. Calling L3H1 a relation head and L3H2 an object head is the criterion's doing: they are a
 # pair, one a colour. Without L3H1 the shapes go as well (.41), and the relation is right in .71 of the pictures that have both objects.
 #
@@ -419,8 +419,8 @@ own.rename_axis(index=(None, None)).style.format(precision=2)
 # No head does it for all objects, so removing one spoils only some of the shapes.
 #
 # **Where this agrees with the paper**: with RTE, a circuit of two stages, one head that turns the relation words into places and others that read shape words there; with a contextual encoder, fused words that make the
-# relation words needless. **Where not**: the words that carry the relation here are the two colour words, not the second shape word (whose vector holds most of it, .14, and is hardly read); our relation head marks object 2's side and not
-# object 1's; and with e5-small the network has no head that marks places. The paper's encoder is another and larger one, and these are single seeds.
+# relation words needless. **Where not**: the words that carry the relation here are the two colour words, not the second shape word (which of the objects' words holds most of it, .14, and is hardly read); our relation head marks object 2's side and not
+# object 1's; and e5-micro has no head that marks places. That is one seed: e5-micro-s4 reads its shape words and has such a head, L0H1, and with it the paper's two stages ({doc}`fig7_text_fusion`). The paper's encoder is another and larger one.
 #
 # ## Any prompt, now
 #

@@ -178,7 +178,7 @@ read = moved[moved.word.isin(READ)].groupby(["model", "suite"], sort=False)[["ri
 
 # %% mystnb={"figure": {"caption": "Mean displacement of object 1 from object 2 over all pictures of a wording (0 if the prompts are obeyed) against the mean shift of the two colour words, after the caption MLP, in the directions in which the relation moves these words. A dot a wording; by name where the displacement is over 14 canvas units (of 128): the-the is \"the O1 is R the O2\", articles \"a O1 is R a O2\", filler \"there O1 is really R this O2\", capitals \"Red Square Is Above\", shape-synonyms \"box, pyramid, disc\". 2112 pictures a wording, of which those with both objects count. e5-micro and minilm-micro: micro scale, e5-small and MiniLM as contextual encoders, seed 0.", "name": "fig-shifts"}}
 AXES = {"to the right": ("right", "dx"), "downwards": ("down", "dy")}
-points = pd.concat([read.assign(panel=panel, x=read[told], y=read[shown], group=read.model, label=read.suite) for panel, (told, shown) in AXES.items()])
+points = pd.concat([read.assign(panel=panel, x=read[told], y=read[shown], group=read.model.map(ARMS), label=read.suite) for panel, (told, shown) in AXES.items()])
 _ = figures.named_dots(points.assign(named=points.y.abs() > 14), "mean shift of the colour words, in units of a relation's own effect", "mean displacement of object 1\n(canvas units)")
 
 # %% tags=["nbval-check-output", "hide-output"]

@@ -20,7 +20,7 @@
 # Everything that the chapters do to a model, at one desk: write a prompt, choose a model, take heads away, hide words, tell the model another relation, and see what it draws and how the scorer judges it.
 # On this page the menus choose among pictures drawn beforehand. {doc}`Open the notebook with a kernel <../running>`, and the form at its end takes any prompt, any heads and any noise.
 #
-# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, one seed a model; the form also takes the shipped models of other sizes and seeds, with a list of heads that is micro's.
+# Scale of everything: **micro** (6 layers of 3 heads), 64-pixel pictures, one seed a model; the form at the end also takes the shipped models of other sizes and seeds; its list of heads is that of micro, so that most of mini's are missing and nano has no layers 3 to 5.
 
 # %% tags=["parameters", "hide-input"]
 quick = True  # the mean that stands in for a head is taken from 32 pictures; False takes 96
@@ -107,8 +107,8 @@ def most_needed(name):
 # ## Without a kernel
 #
 # A relation head and an object head are chosen by the criterion of {doc}`chapter 6 <fig6_circuits>`: the head whose removal costs the most relation (loose), and of the others the one that costs the most shape.
-# A head is removed by putting its mean output in its place. Words are hidden in the conditional branch alone. The opposite relation is put into the relation words with RTE, and with e5-small, whose relation
-# words are hardly read, into both colour words.
+# A head is removed by putting its mean output in its place. Words are hidden in the conditional branch alone. The opposite relation is put into the relation words with RTE, which works for "above" and "below" and
+# hardly for longer phrases, of which a mean effect is only a part ({doc}`chapter 7 <fig7_text_fusion>`), and into both colour words with e5-micro, which reads these and does not need its relation words.
 
 # %% tags=["hide-input"]
 PROMPTS = ["red square is above blue circle", "blue triangle is to the lower right of red square",

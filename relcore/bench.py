@@ -209,11 +209,12 @@ def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, 
 def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32, compiled: bool = False) -> dict:
     """Training step, sampling, scorer, renderer and kernels, in one process on all its threads.
 
-    Without diffusers its ratios are left out, and `left_out` says so. load: processes running, ours included.
+    Without diffusers, and transformers for its pipeline, its ratios are left out, and `left_out` says so.
+    load: processes running, ours included.
     """
     require("preset", preset, PRESETS)
     precision, config, rng = fast_precision(), PRESETS[preset], np.random.default_rng(0)
-    peers = PEERS if importlib.util.find_spec("diffusers") else {}
+    peers = PEERS if all(map(importlib.util.find_spec, ("diffusers", "transformers"))) else {}
     parts = [training(config, batch, precision, peers, compiled),
              sampling(config, pictures, precision, peers, compiled), kernels()]  # fmt: skip
     ratios, times = ({k: v for part in parts for k, v in part[i].items()} for i in (0, 1))
@@ -232,7 +233,7 @@ def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32, compil
         "ratios": ratios, "seconds": times,
         "scorer_images_per_second": scores[64], "scorer_images_per_second_128": scores[128],
         "render_images_per_second": batch / seconds(lambda: render(few)),
-        **({} if peers else {"left_out": "the ratios against diffusers: pip install diffusers brings them"}),
+        **({} if peers else {"left_out": "the ratios against diffusers: pip install -e .[encoders,peers] brings them"}),
     }  # fmt: skip
 
 

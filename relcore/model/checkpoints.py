@@ -51,7 +51,8 @@ def find(name: str, folder: Path = CHECKPOINTS) -> Path:
     if entry := manifest(folder).get(name):
         raise RelcoreError(f"of '{name}' only the tables are shipped; for its weights, train it again: relcore train "
                            f"--preset {entry['preset']} --encoder {entry['encoder']} --seed {entry['seed']} "
-                           f"--out runs/{name}, then relcore release runs/{name} {name}")  # fmt: skip
+                           f"--samples {entry['samples']} --out runs/{name}, then relcore release runs/{name} {name}. "
+                           f"{entry['note']}".rstrip())  # fmt: skip
     path = Path(name)
     if path.is_dir():
         path = path / "model.safetensors"

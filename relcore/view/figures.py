@@ -242,7 +242,7 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
     figure, axes = panelled(len(panels), columns, size)
     for axis, panel in zip(axes.flat, panels, strict=False):
         mine, free = table[table.panel == panel], {True: -np.inf, False: -np.inf}  # free: no name stands above it
-        for group, color in zip(groups, GROUP_COLORS, strict=False):
+        for group, color in palette(groups).items():
             dots_ = mine[mine.group == group]
             if "low" in dots_:
                 axis.vlines(dots_.x, dots_.low, dots_.high, color=color, lw=1.5, alpha=0.6)

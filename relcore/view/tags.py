@@ -46,7 +46,8 @@ def two_curves(steps: pd.DataFrame, strengths: pd.DataFrame) -> Figure:
             axis.fill_between(rows.x.astype(float), rows.low, rows.high, color=color, alpha=0.15, lw=0)
         axis.set(xlabel=xlabel, ylim=(-0.03, 1.03))
         axis.set_title(title, fontsize=9)
-        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 + (len(axis.lines) > 3))
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 + (len(axis.lines) > 3),
+                    handlelength=4)  # fmt: skip
     axes[0].set_ylabel("share of the pictures")
     return figure
 

@@ -94,12 +94,14 @@ def test_shipped_file_that_is_missing(shipped):
 def test_released_model_whose_checkpoint_is_not_shipped(shipped):
     file = shipped.parent / "MANIFEST.json"
     entries = json.loads(file.read_text())
-    entry = {**entries["small"], "preset": "micro", "encoder": "e5", "seed": 3, "shipped": False}
+    entry = {**entries["small"], "preset": "micro", "encoder": "e5", "seed": 3, "samples": 96000, "shipped": False,
+             "note": "Trained with --set captions=paper."}  # fmt: skip
     file.write_text(json.dumps({**entries, "other-s3": entry}))
     assert set(manifest(shipped.parent)) == {"small", "other-s3"}
     assert set(checkpoints.shipped(shipped.parent)) == {"small"}
     message = refusal("other-s3", shipped.parent)
-    assert "'other-s3'" in message and "--preset micro --encoder e5 --seed 3" in message and "release" in message
+    assert "'other-s3'" in message and "--preset micro --encoder e5 --seed 3 --samples 96000" in message
+    assert "release" in message and message.endswith(entry["note"])
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
