@@ -349,14 +349,19 @@ def believed_by(name):
     ])
 
 
+def tell(table, name=""):
+    """Print what `believed_by` found."""
+    for words, rows in table.groupby("words", sort=False):
+        print(f"{name}{' '.join(words.split())}: " + ", ".join(f"{row[2]} {row.share:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()) + f", n = {rows.n.iloc[0]}")
+
+
 believed = believed_by("e5-micro")
 
 # %% mystnb={"figure": {"caption": "Loose relation that the pictures show when some words' vectors are given the opposite relation's effect (x 0.5, x 2: that effect at half and at twice its size) and all other words stay. e5-micro: micro scale, e5-small as contextual encoder, seed 0; 96 canonical prompts, n = 96 a bar, 95 % intervals.", "name": "fig-rewired"}}
 Image(figures.to_png(figures.shares(believed, "words", "relation shown", ylabel="share of pictures")))
 
 # %% tags=["nbval-check-output"]
-for words, rows in believed.groupby("words", sort=False):
-    print(f"{' '.join(words.split())}: " + ", ".join(f"{row[2]} {row.share:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()) + f", n = {rows.n.iloc[0]}")
+tell(believed)
 
 # %% [markdown]
 # **The colour words are believed, against all others.** With the opposite effect in both, no picture shows the prompt's relation, and nearly all show the one put in; with one of the two, the network is torn. The shape words may say what they like. So the vector is the relation, and this
@@ -369,8 +374,7 @@ shown_shapes = believed_by("e5-micro-s4")
 Image(figures.to_png(figures.shares(shown_shapes, "words", "relation shown", ylabel="share of pictures")))
 
 # %% tags=["nbval-check-output", "hide-output"]
-for words, rows in shown_shapes.groupby("words", sort=False):
-    print(f"e5-micro-s4, {' '.join(words.split())}: " + ", ".join(f"{row[2]} {row.share:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()) + f", n = {rows.n.iloc[0]}")
+tell(shown_shapes, "e5-micro-s4, ")
 
 # %% [markdown]
 # **Here the shape words are believed, against all others**: with the opposite effect in both, .92 of the pictures show the relation put in and none the prompt's; the colour words and the relation words may say what they like (.92 keep to the prompt's, as without any edit). It is the mirror image of e5-micro, down to the second word alone, which is worth half (.45 show the relation put in, .47 the prompt's), and so is the first. Three times the effect does not help it.
@@ -383,8 +387,8 @@ shown_slow = {name: believed_by(name) for name in SLOW[1:]}
 Image(figures.to_png(figures.shares(shown_slow[SLOW[1]], "words", "relation shown", ylabel="share of pictures")))
 
 # %% tags=["nbval-check-output", "hide-output"]
-for name, words, rows in ((name, *group) for name, table in shown_slow.items() for group in table.groupby("words", sort=False)):
-    print(f"{name}, {' '.join(words.split())}: " + ", ".join(f"{row[2]} {row.share:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()) + f", n = {rows.n.iloc[0]}")
+for name, table in shown_slow.items():
+    tell(table, f"{name}, ")
 
 # %% [markdown]
 # **Seed 1 cannot be told by its colour words at all** (no picture shows the relation put in there and .82 the prompt's, where .90 do without any edit), and by its shape words and its relation words in part: most of all by its relation words (.27 show the one put in, .40 the prompt's), less by both shape words (.11, and .15 by the second alone at three times the effect),

@@ -233,7 +233,7 @@ def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32, compil
         "ratios": ratios, "seconds": times,
         "scorer_images_per_second": scores[64], "scorer_images_per_second_128": scores[128],
         "render_images_per_second": batch / seconds(lambda: render(few)),
-        **({} if peers else {"left_out": "the ratios against diffusers: pip install -e .[encoders,peers] brings them"}),
+        **({} if peers else {"left_out": "the ratios against diffusers: pip install 'relcore[peers]' brings them"}),
     }  # fmt: skip
 
 

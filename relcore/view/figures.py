@@ -239,6 +239,7 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
     columns = min(columns, len(panels))
     middle, gap, line = (table.x.min() + table.x.max()) / 2, 0.04 * np.ptp(table.x), 0.08 * np.ptp(table.y)
     size = (6.4, 0, 3.6) if len(panels) == 1 else (2.8 * columns, 0.6, 2.4)
+    lead = {"arrowstyle": "-", "lw": 0.5, "color": INK, "shrinkA": 0, "shrinkB": 2}
     figure, axes = panelled(len(panels), columns, size)
     for axis, panel in zip(axes.flat, panels, strict=False):
         mine, free = table[table.panel == panel], {True: -np.inf, False: -np.inf}  # free: no name stands above it
@@ -250,7 +251,6 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
         for dot in mine[mine.named].sort_values("y", kind="stable").drop_duplicates("label", keep="last").itertuples():
             left = dot.x > middle
             free[left] = max(free[left] + line, dot.y)
-            lead = {"arrowstyle": "-", "lw": 0.5, "color": INK, "shrinkA": 0, "shrinkB": 2}
             axis.annotate(dot.label, (dot.x, dot.y), (dot.x + (-gap if left else gap), free[left]), fontsize=7,
                           va="center", ha="right" if left else "left", arrowprops=lead)  # fmt: skip
         for draw, level in zip((axis.axvline, axis.axhline), marks or (), strict=False):

@@ -65,14 +65,16 @@ def test_ratios_against_the_peer(once, precision):
     assert min([*seconds.values(), *times.values()]) > 0 and {*bench.PEERS} <= {k[7:] for k in times}
 
 
-def test_without_diffusers_its_ratios_are_left_out_and_said_to_be(once, monkeypatch):
+@pytest.mark.parametrize("missing", ["diffusers", "transformers"])
+def test_without_diffusers_its_ratios_are_left_out_and_said_to_be(once, monkeypatch, missing):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "diffusers" else find(name, *a))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == missing else find(name, *a))
     monkeypatch.setattr(bench, "kernels", lambda: ({"capture_on": 1.02}, {"screen": 0.1}))
     monkeypatch.setitem(PRESETS, "tiny", once)
     value = bench.run_bench("tiny", batch=2, pictures=2)
     assert not [name for name in value["ratios"] if "diffusers" in name]
-    assert "pip install" in value["left_out"] and "peers" in value["left_out"]
+    assert "pip install 'relcore[peers]'" in value["left_out"]
     assert value["ratios"]["capture_on"] == 1.02 and value["seconds"]["train_relcore"] > 0
     text = bench.table(value)
-    assert "| capture_on | 1.02 |" in text and value["left_out"] in text and "| screen, seconds | 0.1 |" in text
+    assert "| capture_on | 1.02 |" in text and "| screen, seconds | 0.1 |" in text
+    assert "pip install 'relcore[peers]'" in text

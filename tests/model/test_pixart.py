@@ -16,7 +16,7 @@ from relcore.kernels.synopsis import role_attention
 from relcore.model.diffusion import IDDPM, sample
 from relcore.model.pixart import PixArt
 
-diffusers = pytest.importorskip("diffusers", reason="pip install diffusers, or the extra 'peers'")
+diffusers = pytest.importorskip("diffusers", reason="pip install 'relcore[peers]'")
 
 PROMPTS = ["red square is above blue circle", "blue triangle is to the lower left of red square"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
