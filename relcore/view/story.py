@@ -106,8 +106,10 @@ def _words(axis, circuit: Circuit, effects: bool) -> dict[str, float]:
     return middles
 
 
-def _reader(axis, reader: Reader, x: float, outlines: np.ndarray, middles: dict[str, float], now: bool) -> dict:
-    """Heads' maps from x on, with the arrows that reach them; {head: the middle height of its row}."""
+def _reader(
+    axis, reader: Reader, x: float, outlines: np.ndarray, middles: dict[str, float], now: bool, effects: bool
+) -> dict:
+    """Heads' maps from x on, with their arrows, numbered where new; {head: the middle height of its row}."""
     rows, middle = {}, x + WIDE / 2
     for k, (head, maps) in enumerate(reader.maps.items()):
         bottom = TOP - CELL - k * (CELL + 0.4)
@@ -121,7 +123,7 @@ def _reader(axis, reader: Reader, x: float, outlines: np.ndarray, middles: dict[
     for role, masses in reader.masses.items():
         for mass, side, line in zip(masses, (-1, 1), OBJECT_LINES, strict=True):
             start, end = (middles[role] + 3.2 * side, BOXES[0] - 2.7), (middle + 1.6 * side, TOP + 5.4)
-            look = {"linestyle": line, "color": ROLE_COLORS[role], "alpha": 0.95 if now else 0.25}
+            look = {"linestyle": line, "color": ROLE_COLORS[role], "alpha": 0.95 if now or effects else 0.25}
             if mass >= 0.05:
                 _arrow(axis, start, end, 0.6 + 4 * mass, **look)
                 _text(axis, start[0], BOXES[0] - 0.5, number(mass) if now else "", 7, va="top")
@@ -151,7 +153,7 @@ def _draw(axis, circuit: Circuit, stage: int) -> None:
     mixed, second = (24, 53) if circuit.behind else (44, 24)
     readers = [reader for reader, first in ((circuit.relation, 2), (circuit.objects, 4)) if stage >= first]
     for reader, x, first in zip(readers, (3, second), (2, 4), strict=False):
-        rows |= _reader(axis, reader, x, circuit.outlines, middles, stage == first)
+        rows |= _reader(axis, reader, x, circuit.outlines, middles, stage == first, effects)
     changes = {head: (r.metric, change) for r in readers for head, change in r.effects.items()}
     if stage >= 3:
         columns = [(head, x) for head, x in zip(circuit.written, (3, 24), strict=False) if head in rows]
