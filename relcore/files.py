@@ -74,4 +74,5 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:  # in pieces: T5-XXL's weights are larger than most memories
+        return hashlib.file_digest(file, "sha256").hexdigest()

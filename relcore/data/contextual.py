@@ -76,6 +76,8 @@ def token_roles(prompt: str, spans: list[tuple[int, int]]) -> Tensor:
 def make_contextual(kind: str, source: str | None = None) -> ContextualEncoder:
     """An encoder to compute embeddings with: e5, e5-random, minilm; t5 or hf from a hub id or a folder.
 
+    A hub id may name a branch, tag or commit: google/t5-v1_1-xxl@refs/pr/2.
+
     Raises RelcoreError where a package is missing, a file is not the expected one, or the source has
     no fast tokenizer or no safetensors weights.
     """
@@ -115,9 +117,14 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
     """A transformers encoder and its tokenizer from a hub id or a local folder."""
     import transformers
 
+    if Path(source).is_file():
+        raise RelcoreError(f"'{source}' is a file: give the folder or hub id with config.json, tokenizer.json and "
+                           "safetensors weights (pickled ones, .bin, are not read: they can run code)")  # fmt: skip
+    place, _, revision = (source, "", "") if Path(source).exists() else source.partition("@")
+    where = {"pretrained_model_name_or_path": place, "revision": revision or "main", "trust_remote_code": False}
     # Any exception: a damaged file or a folder of another kind raises whatever its reader happens to trip over.
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(use_fast=True, **where)
         # From a folder without a tokenizer transformers makes an empty one.
         # An empty spiece.model gives every word one and the same piece, which need not call itself unknown.
         ids = tokenizer(PROBE)["input_ids"]
@@ -131,22 +138,33 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
                            "give a folder or hub id with tokenizer.json")  # fmt: skip
     try:
         load = getattr(transformers, architecture).from_pretrained
-        model, info = load(source, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+        model, info = load(use_safetensors=True, output_loading_info=True, **where)
     except Exception as error:
         raise RelcoreError(f"'{source}' has no weights that can be read ({first_line(error)}): only safetensors of "
-                           f"{architecture} are loaded: convert pickled weights (.bin), which can run code; take hf "
-                           "for an encoder of another kind") from error  # fmt: skip
+                           f"{architecture} are loaded: convert pickled weights (.bin), which can run code, or name a "
+                           "revision with others (id@refs/pr/1); take hf for other encoders") from error  # fmt: skip
     if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
         raise RelcoreError(f"the weights of '{source}' lack {len(missing)} tensors of {architecture}, first "
                            f"'{missing[0]}': is it another kind of model?")  # fmt: skip
+    if "sha256" not in provenance:
+        folder = Path(transformers.utils.cached_file(place, "config.json", revision=where["revision"])).parent
+        provenance |= {} if Path(place).exists() else {"revision": folder.name}  # a commit of the hub
+        provenance |= {"sha256": {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}}
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
+    model = getattr(model, "text_model", model)  # CLIP's text half
 
     def tokenize(prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
         tokens = tokenizer(prompt, return_offsets_mapping=True)
         return tokens["input_ids"], tokens["offset_mapping"]
 
-    return ContextualEncoder(kind, model, tokenize, {**provenance, "transformers": transformers.__version__})
+    encoder = ContextualEncoder(kind, model, tokenize, {**provenance, "transformers": transformers.__version__})
+    try:
+        encoder.encode_one(PROBE)
+    except Exception as error:
+        raise RelcoreError(f"'{source}' cannot encode '{PROBE}' ({first_line(error)}): it must take a text alone and "
+                           "give a vector for every token (last_hidden_state)") from error  # fmt: skip
+    return encoder
 
 
 def first_line(error: Exception) -> str:

@@ -134,7 +134,9 @@ class TableEncoder:
             from .contextual import make_contextual
 
             try:
-                self._live = self._live or make_contextual(self.header["encoder"], self.header["source"].get("from"))
+                self._live = self._live or self._check(
+                    make_contextual(self.header["encoder"], self.header["source"].get("from"))
+                )
             except RelcoreError as error:
                 raise RelcoreError(
                     f"prompt '{prompt}' is not in the table '{self.name}': take one of its suites (relcore encode "
@@ -142,6 +144,15 @@ class TableEncoder:
                 ) from error
             self._rows[prompt] = self._live.encode_one(prompt)
         return self._rows[prompt]
+
+    def _check(self, encoder):
+        """The encoder, if it gives the table's vectors: other weights may lie where its weights lay."""
+        prompt = self.header["prompts"][0]
+        ours, theirs = self._rows[prompt][0], encoder.encode_one(prompt)[0]
+        if ours.shape != theirs.shape or (ours - theirs).norm() > 0.01 * ours.norm():  # other machines round otherwise
+            raise RelcoreError(f"it gives other vectors than the table holds for '{prompt}', so it is not the one that "
+                               "the table was made with")  # fmt: skip
+        return encoder
 
     def encode(self, prompts: list[str]) -> Text:
         """Encode prompts, padded to the longest of them. "" is the unconditional prompt."""

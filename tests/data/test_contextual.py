@@ -3,12 +3,16 @@
 T5 and BERT are tiny here and untrained: what is tested is how they are read and run, not what they know.
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -139,6 +143,65 @@ def test_a_table_whose_encoder_has_gone_names_both_ways_out(folder, tmp_path):
         table.encode(["the red square is above the blue circle"])
 
 
+@pytest.mark.parametrize("d_model", [32, 16], ids=["other weights", "another width"])
+def test_a_table_refuses_an_encoder_that_is_not_the_one_it_was_made_with(folder, tmp_path, d_model):
+    import transformers
+
+    write_table(tmp_path / "a.safetensors", make_contextual("t5", str(folder)), [PROMPT], [])
+    config = transformers.T5Config(vocab_size=128, d_model=d_model, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+    transformers.T5EncoderModel(config).save_pretrained(folder)
+    table = TableEncoder(tmp_path / "a.safetensors")
+    with pytest.raises(RelcoreError, match=f"other vectors than the table holds for '{PROMPT}'"):
+        table.encode(["the red square is above the blue circle"])
+    table.encode([PROMPT])  # what the table holds it gives all the same
+
+
+def test_where_a_table_came_from(folder):
+    source = make_contextual("t5", str(folder)).source
+    assert source["from"] == str(folder) and source["sha256"] == {
+        "model.safetensors": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    }
+
+
+def test_a_revision_of_a_hub_repository(folder, tmp_path):
+    """From the hub's cache, as there is no network: a repository whose main branch has pickled weights alone."""
+    commits = {"main": "a" * 40, "refs/pr/2": "b" * 40}
+    for revision, commit in commits.items():
+        cache = tmp_path / "hub" / "models--tiny--t5"
+        (cache / "refs" / revision).parent.mkdir(parents=True, exist_ok=True)
+        (cache / "refs" / revision).write_text(commit)
+        shutil.copytree(folder, cache / "snapshots" / commit)
+    os.remove(cache / "snapshots" / commits["main"] / "model.safetensors")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "relcore.cli", "encode", "--encoder", "t5", "--suites", "training"]
+    run = partial(subprocess.run, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    done = run([*command, "--from", "tiny/t5@refs/pr/2", "--out", "a.safetensors"])
+    assert done.returncode == 0, done.stderr
+    source = TableEncoder(tmp_path / "a.safetensors").header["source"]
+    assert source["from"] == "tiny/t5@refs/pr/2" and source["revision"] == commits["refs/pr/2"]
+    done = run([*command, "--from", "tiny/t5", "--out", "b.safetensors"])
+    assert done.returncode == 2 and "'tiny/t5' has no weights" in done.stderr and "@refs/pr/" in done.stderr
+
+
+def test_the_text_half_of_clip(tmp_path):
+    """From a repository with both halves, as OpenAI's are."""
+    import transformers
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.CLIPConfig(
+        text_config={"vocab_size": 128, **small}, vision_config={"image_size": 32, "patch_size": 16, **small}
+    )
+    torch.manual_seed(0)
+    model = transformers.CLIPModel(config).eval()
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer("bert").save_pretrained(tmp_path)
+    encoder = make_contextual("hf", str(tmp_path))
+    ids = torch.tensor([encoder.tokenize(PROMPT)[0]])
+    with torch.no_grad():
+        hidden = model.text_model(input_ids=ids).last_hidden_state[0]
+    torch.testing.assert_close(encoder.encode_one(PROMPT)[0], hidden, rtol=2**-11, atol=1e-5)
+
+
 # --- roles -----------------------------------------------------------------------------------------
 
 
@@ -182,6 +245,32 @@ def test_roles_are_right_with_real_tokenizers(request, kind):
         due = ["special"] * (special - 1) + [role for count, role in words for _ in range(count)] + ["special"]
         assert [ROLES[role] for role in token_roles(prompt, encoder.tokenize(prompt)[1])] == due
     assert (len(encoder.tokenize(PROMPT)[0]) > len(PROMPT.split()) + special) == (kind != "minilm")
+
+
+def test_a_t5_whose_tokenizer_is_a_model_of_sentencepiece(folder):
+    """As T5's repositories have it: spiece.model alone, here trained on the prompts."""
+    needs("sentencepiece", "protobuf")
+    import sentencepiece
+
+    no_tokenizer(folder)
+    text = (folder / "prompts.txt").open("w+")
+    text.write("\n".join(suite(PHRASES)))
+    text.flush()
+    sentencepiece.SentencePieceTrainer.train(
+        input=text.name, model_prefix=str(folder / "spiece"), vocab_size=60, hard_vocab_limit=False,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
+    encoder = make_contextual("t5", str(folder))
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    for prompt in VARIED:
+        ids, spans = encoder.tokenize(prompt)
+        assert ids == [*pieces.encode(prompt), 1]
+        roles = token_roles(prompt, spans)
+        for start, end, role in parse(prompt).spans:  # each word is covered by the tokens of its role
+            mine = [span for span, r in zip(spans, roles, strict=True) if ROLES[r] == role]
+            assert set(range(start, end)) <= {at for a, b in mine for at in range(a, b)}
+        assert ROLES[roles[-1]] == "special"
 
 
 def test_e5_splits_words_as_it_should(e5):
@@ -326,6 +415,22 @@ def test_t5_folder_that_cannot_be_used(folder, spoil, remedy):
     spoil(folder)
     message = refusal("t5", str(folder))
     assert f"'{folder}'" in message and remedy in message
+
+
+def test_a_file_in_place_of_a_folder(folder):
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        (folder / name).touch()
+        message = refusal("t5", str(folder / name))
+        assert f"'{folder / name}' is a file: give the folder" in message and "can run code" in message
+
+
+def test_a_model_that_is_no_text_encoder(tmp_path):
+    import transformers
+
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    transformers.ViTModel(transformers.ViTConfig(image_size=32, patch_size=16, **small)).save_pretrained(tmp_path)
+    tiny_tokenizer("bert").save_pretrained(tmp_path)
+    assert f"'{tmp_path}' cannot encode 'red square" in refusal("hf", str(tmp_path))
 
 
 def test_t5_with_a_tokenizer_of_sentencepiece_alone(folder, monkeypatch):
