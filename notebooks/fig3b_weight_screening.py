@@ -333,8 +333,8 @@ for (name, token), rows in every_seed.groupby(["model", "token"], sort=False):
     print(f"{name}, {TOKENS[token]}: {named(strongest(passing, n=4))}")
 
 # %% [markdown]
-# **With e5-small every seed has such heads on the colour words**: .90 in seed 0, -.90 in seed 1, .92 and -.91 in seed 2, .93 in seed 3, -.92 in seed 4, of one sign over all eight relations, where untrained networks reach about .4. On the shape words seeds 0 to 2 have none (the largest are .57, .70 and .56 in size) and seed 3 nearly one: its L1H1 has all four words alike, with .76 and .80 on the shape words, not with the paper's sign. **Seed 4 has the paper's head**: L0H1, -.94 on either shape word, alike for all eight relations, and -.92 and -.90 on the colour words, which it does not read ({doc}`fig7_text_fusion`). **With MiniLM** seed 0 has none on any word,
-# and seed 1 three, the same on either colour word, up to -.93: what seed 0 shows is not the encoder's doing alone. Seed 0 also follows its colour words ({doc}`fig7_text_fusion`), so it reads them in a way that this score does not catch.
+# **With e5-small every seed has such heads on the colour words**: .90 in seed 0, -.90 in seed 1, .92 and -.91 in seed 2, .93 in seed 3, -.92 in seed 4, of one sign over all eight relations, where untrained networks reach about .4. On the shape words seeds 0 to 2 have none (the largest are .57, .70 and .56 in size) and seed 3 nearly one: its L1H1 has all four words alike, with .76 and .80 on the shape words, not with the paper's sign. **Seed 4 has the paper's head**: L0H1, -.94 on either shape word, alike for all eight relations, and -.92 and -.90 on the colour words, which it does not read ({doc}`fig7_text_fusion`). **With MiniLM** seeds 0 and 2 have none on any word (the largest of seed 2 are .69 in size on a shape word and .59 on the colour words),
+# and seed 1 three, the same on either colour word, up to -.93: what the two others show is not the encoder's doing alone. They, too, follow their colour words, seed 2 no other ({doc}`fig7_text_fusion`), so they read them in a way that this score does not catch.
 #
 # **The signs are not kept.** The rule that words of object 1 have a plus and words of object 2 a minus holds for the strongest heads of e5-micro, and for two of the three of minilm-micro-s1 (L1H2 has it the other way round). In e5-micro-s1 one head, L1H0, is negative on both colour words,
 # and in e5-micro-s2 two heads of layer 0 have both words alike, one with a plus and one with a minus. As with RTE, either can serve if what the head writes fits.
@@ -392,13 +392,13 @@ kept = ranked[~((ranked["first"] == "size") & (ranked["second"] == "strength"))]
 kept.pivot(index="model", columns="pair", values="shown").loc[ABLATED, kept.pair.unique()].rename_axis(index=None, columns=None).style
 
 # %% [markdown]
-# Over all heads nothing agrees with anything beyond doubt: most heads do nothing, and their order is noise. Of 60 correlations four have intervals that leave out 0, and where 60 are tried three would by chance. The first places tell more.
+# Over all heads nothing agrees with anything beyond doubt: most heads do nothing, and their order is noise. Of 65 correlations four have intervals that leave out 0, and where 65 are tried three would by chance. The first places tell more.
 #
 # - **RTE.** In each of the four models the head whose loss costs the relation most is among those that the screening puts forward, by cosine (seeds 0 and 3, and mini) or by projection (all four, {doc}`fig4_relation_head`), and looks most at the relation words (.97, .72, .50 and, in mini, .99). The others that matter draw shapes ({doc}`fig5_object_head`),
 #   which the loose relation needs as well. A large cosine alone means little: L4H0 of seed 3 has -.89, and nothing is lost without it.
 # - **e5-small.** The heads that matter look above all at the colour words (.63 to 1.00; L1H1 of e5-micro-s3 also at the relation words, .36 from object 1; those of e5-micro-s4 at the shape words), but so do heads that do not matter. In three seeds of five the screening has them: L3H2 of e5-micro (.90), one of the two that matter there, L1H1 of e5-micro-s3 (.93), whose loss costs .60, and L0H1 of e5-micro-s4 (.94), whose loss costs .62. In e5-mini it is L0H5 (.93), whose loss costs .40. In the other two their cosines are middling (.34, .38). In e5-micro-s2 no single head does much (.11 at the most), and its two best scores, L0H0 and L0H1 of
 #   layer 0, look at the colour words (.96 and .82) and cost next to nothing when they are taken away. What a head could read, and even what it looks at, another head may tell as well.
-# - **MiniLM** is like e5-small, with the burden on one to three heads.
+# - **MiniLM** is like e5-small, with the burden on one to three heads; in minilm-micro-s2 the one that costs most, L0H1 (.14), has the largest score on a colour word, but of .59 only.
 #
 # So the screening proposes, and only an experiment decides. Which heads *together* suffice is another question: {doc}`fig5_object_head`.
 #
@@ -522,7 +522,7 @@ pd.DataFrame([*PAPER, *ours]).style.format({"cosine": "{:.2f}"}).hide()
 #   fits: {doc}`fig4_relation_head` shows what it writes. In seed 2 one head has the one sign and one the other; in seed 3 the head has the paper's.
 # - *The number of heads, with RTE.* Seed 0 has one, and so has mini; seed 2 shares the work between two, which a mean over relations all but misses; in seed 3 one does it where the blue object is named first, and two others where the red one is ({doc}`fig4_relation_head`).
 # - *A second RTE head*, L5H0, points the paper's way in seed 0 once the common map is removed. It is weak, its energy about a fifteenth of the first's (43 to 631), and taking it away changes nothing.
-# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`. Those of the models above are on the colour words, .90 to .93 in size in seven of eight; on `shape2` e5-micro-s4 has -.94, e5-mini -.91, one micro network .80, of the other sign, and none of the others is above .59 at the end of training. With a caption MLP that learns at a tenth of the rate all three runs have one on the shape words, -.90 to -.93 ({doc}`fig7_text_fusion`).
+# - *Contextual encoders.* The paper's T5 and CLIP models have heads of .98 in size on `shape2`. Those of the models above are on the colour words, .90 to .93 in size in seven of nine; on `shape2` e5-micro-s4 has -.94, e5-mini -.91, one micro network .80, of the other sign, and none of the others is above .62 at the end of training. With a caption MLP that learns at a tenth of the rate all three runs have one on the shape words, -.90 to -.93 ({doc}`fig7_text_fusion`).
 #   These are other encoders and much smaller networks: no evidence against the paper's result for T5. What is confirmed is its kind: single heads turn the relation, read off a word of an object, into a place.
 #
 # **What this cannot show.** A cosine is blind to size: in L3H2 even "to" and "the" have ramps (.94 and .91), of a thirteenth of the energy of "below" or less. And

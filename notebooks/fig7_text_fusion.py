@@ -131,9 +131,21 @@ for row in both[both.measure.isin(["relation", "relation at equal length"])].piv
 
 # %% [markdown]
 # It does so here as well, but in another word. In the *second colour word* of e5-small the relation's share rises from .09 to .33, and between phrases of equal length from .03 to .17: there the MLP turns the relation up, more than the
-# paper's does. In the shape words it falls, from .14 to .08 at the second shape, and stays where it was at equal length. That fits what the sections below show: this network reads its colour words and not its shape words. It is no rule, though: e5-micro-s4, which reads its shape words, has the relation turned down there too (.14 to .08) and up in the second colour word (.09 to .11), and minilm-micro, which reads its colour words, has it turned down in the second (.05 to .02). MiniLM's words had little of the relation. With RTE
+# paper's does. In the shape words it falls, from .14 to .08 at the second shape, and stays where it was at equal length. That fits what the sections below show: this network reads its colour words and not its shape words. It is no rule, though: e5-micro-s4, which reads its shape words, has the relation turned down there too (.14 to .08) and up in the second colour word (.09 to .11), and minilm-micro, which reads its colour words, has it turned down in the second (.05 to .02), where MiniLM's seeds 1 and 2 have it turned up (to .64 and .19). MiniLM's words had little of the relation. With RTE
 # what the MLP turns up is the relation in the *relation words* (.50 to .83, at equal length .47 to .70). The paper's T5 adds no positions to its vectors, though length can still
 # enter through attention; whether its rise is of that kind would need the paper's vectors at equal length.
+#
+# Every network, in brackets between phrases of equal length. In the RTE networks that have learned the relation the MLP turns it up in the relation words (.83 to .87); in rte-nano, which has not learned it, next to nothing is left there between phrases of equal length (.05):
+
+# %% tags=["hide-input"]
+every = pd.concat([pd.read_parquet(file).assign(model=file.stem) for file in sorted((RESULTS / "fusion").glob("*.parquet"))])
+every = every[every.measure.isin(["relation", "relation at equal length"])].pivot(index=["model", "token", "measure"], columns="where", values="value").abs()
+turned = every.apply(lambda row: f"{row['as encoded']:.2f} → {row['after the caption MLP']:.2f}", axis=1).unstack("measure")
+turned = turned["relation"] + " (" + turned["relation at equal length"] + ")"
+turned.unstack("token")[list(WORDS)].rename(columns=WORDS).rename_axis(index=None, columns=None).style
+
+# %% [markdown]
+# *The relation's share of the variance of each word's vectors, as encoded → after the trained caption MLP: partial R² over 264 prompts, and in brackets over the 96 canonical prompts between phrases of equal length. Models that start with e5 have e5-small as contextual encoder, with minilm MiniLM, with rte random token embeddings; nano, micro and mini are sizes, -s1 to -s4 further seeds; e5-templates and e5-paper were trained on other captions, e5-slow with a slow caption MLP.*
 #
 # ## The geometry of the relation
 #
