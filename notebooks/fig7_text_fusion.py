@@ -49,7 +49,7 @@ from relcore.model.checkpoints import load_model, manifest, shipped
 from relcore.model.diffusion import fast_precision, sample
 from relcore.model.evaluation import evaluate, training_curve, write_table
 from relcore.paths import RESULTS
-from relcore.view import controls, figures
+from relcore.view import controls, figures, story
 
 figures.style()
 ENCODERS = {"e5": "e5-small", "minilm": "MiniLM", "e5-random": "e5-small, untrained", "rte": "RTE", "rte-nopos": "RTE without positions"}
@@ -140,8 +140,8 @@ for row in both[both.measure.isin(["relation", "relation at equal length"])].piv
 # %% tags=["hide-input"]
 every = pd.concat([pd.read_parquet(file).assign(model=file.stem) for file in sorted((RESULTS / "fusion").glob("*.parquet"))])
 every = every[every.measure.isin(["relation", "relation at equal length"])].pivot(index=["model", "token", "measure"], columns="where", values="value").abs()
-turned = every.apply(lambda row: f"{row['as encoded']:.2f} → {row['after the caption MLP']:.2f}", axis=1).unstack("measure")
-turned = turned["relation"] + " (" + turned["relation at equal length"] + ")"
+turned = every.apply(lambda row: f"{story.number(row['as encoded'])} → {story.number(row['after the caption MLP'])}", axis=1).unstack("measure")
+turned = turned["relation"] + " (" + turned["relation at equal length"].str.replace(" ", "\N{NO-BREAK SPACE}") + ")"
 turned.unstack("token")[list(WORDS)].rename(columns=WORDS).rename_axis(index=None, columns=None).style
 
 # %% [markdown]

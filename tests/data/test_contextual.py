@@ -38,7 +38,7 @@ def needs(*packages):
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            pytest.skip(f"needs the package {package}: {INSTALL[package]}")
+            pytest.skip(f"needs the package {package}: {INSTALL.get(package, INSTALL['transformers'])}")
 
 
 @pytest.fixture(scope="module")
@@ -253,11 +253,9 @@ def test_a_t5_whose_tokenizer_is_a_model_of_sentencepiece(folder):
     import sentencepiece
 
     no_tokenizer(folder)
-    text = (folder / "prompts.txt").open("w+")
-    text.write("\n".join(suite(PHRASES)))
-    text.flush()
+    (folder / "prompts.txt").write_text("\n".join(suite(PHRASES)))
     sentencepiece.SentencePieceTrainer.train(
-        input=text.name, model_prefix=str(folder / "spiece"), vocab_size=60, hard_vocab_limit=False,
+        input=str(folder / "prompts.txt"), model_prefix=str(folder / "spiece"), vocab_size=60, hard_vocab_limit=False,
         pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
     )  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
