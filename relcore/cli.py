@@ -195,7 +195,7 @@ for command in (analyses.fusion, analyses.synopsis, analyses.screen, analyses.ab
 def encode(
     encoder: Annotated[str, typer.Option(help="e5, e5-random, minilm; t5 or hf with --from.")],
     out: Annotated[Path, typer.Option(help="The table, a .safetensors file.")],
-    source: Annotated[str | None, typer.Option("--from", help="Hub id or folder of a t5 or hf encoder.")] = None,
+    source: Annotated[str | None, typer.Option("--from", help="Hub id[@revision] or folder, of t5 or hf.")] = None,
     suites: Annotated[str, typer.Option(help="all (training prompts and every perturbation) or training.")] = "all",
     as_json: Json = False,
 ) -> None:
