@@ -71,6 +71,7 @@ ARMS = {
     "adamw": "RTE, AdamW alone",
     "rte-small-caption-init": "RTE, caption MLP initialised small",
     "rte-nano": "RTE, nano",
+    "e5-nano": "e5-small, nano",
     "rte-mini": "RTE, mini",
     "e5-mini": "e5-small, mini",
     "e5-mini-collapsed": "e5-small, mini, first run",
@@ -118,11 +119,11 @@ Image(figures.to_png(figures.curves(rte, "metric_name", "suite", colors)))
 # Colours come first. Shape, binding and relation then rise nearly together: rte-micro (seed 0) reaches one half in all three after 56 thousand pictures. The relation still comes last: its
 # shape and binding reach .95 after 112 thousand pictures and its loose relation never does on these curves (of the other seeds of RTE, seed 2 does, after 176); e5-micro (seed 0) takes 192 thousand, against 152 for shape and 176 for
 # binding, and its four other seeds do not get there. But the gap is small, and the shapes take most of the time. The strict relation stays behind, as it also asks that "above" be in line, to within 5 units to
-# either side. The cell below has every run, with the minutes of training on whatever trained it: two cores with bf16 units mostly, two old ones beside other work for e5-micro-s4, minilm-micro-s2 and rte-nopos-micro-s1.
+# either side. The cell below has every run, with the minutes of training on whatever trained it: two cores with bf16 units mostly, two old ones beside other work for e5-micro-s4, minilm-micro-s2, rte-nopos-micro-s1 and e5-nano.
 
 # %% tags=["nbval-check-output", "hide-output"]
 TRAINED = ["rte-micro", "e5-micro", "minilm-micro", "rte-nopos-micro"]
-times = reached(shares[shares.arm.isin([ARMS[a] for a in (*TRAINED, "rte-nano", "rte-mini", "e5-mini")]) & (shares.suite == "canonical")])
+times = reached(shares[shares.arm.isin([ARMS[a] for a in (*TRAINED, "rte-nano", "e5-nano", "rte-mini", "e5-mini")]) & (shares.suite == "canonical")])
 times["shown"] = ["-" if np.isnan(row.samples) else f"{row.samples / 1000:.0f} ({row.minutes:.0f} min)" for row in times.itertuples()]
 print("thousand pictures (minutes of training, without the evaluations) to one half and to .95, canonical prompts; - where it is not reached")
 for run in times.run.unique():
@@ -478,8 +479,8 @@ for m in TRAINED[:3]:
 #
 # Three of the paper's sizes: **nano** (3 layers of width 192 with 3 heads), **micro** (6 of 192 with 3) and **mini** (6 of 384 with 6); size B has 12 layers of width 768 with 12 heads and is beyond a laptop. Same captions, pictures and recipe.
 
-# %% mystnb={"figure": {"caption": "Training at three sizes, a line a run: loose relation accuracy on canonical prompts (96 pictures a point, 14 steps, guidance 2 throughout). RTE and e5-small; micro with every seed, nano and mini with seed 0, e5-small at mini in two runs: one that broke down after 93 thousand pictures, one over 96 thousand in all. 95 % intervals are up to .1 either way.", "name": "fig-sizes"}}
-SIZES = {"rte": ["rte-nano", "rte-micro", "rte-mini"], "e5": ["e5-micro", "e5-mini"]}
+# %% mystnb={"figure": {"caption": "Training at three sizes, a line a run: loose relation accuracy on canonical prompts (96 pictures a point, 14 steps, guidance 2 throughout). RTE and e5-small; micro with every seed, nano and mini with seed 0, e5-small at nano over 96 thousand pictures and at mini in two runs: one that broke down after 93 thousand, one over 96 thousand in all. 95 % intervals are up to .1 either way.", "name": "fig-sizes"}}
+SIZES = {"rte": ["rte-nano", "rte-micro", "rte-mini"], "e5": ["e5-nano", "e5-micro", "e5-mini"]}
 LINES = {"rte": SIZES["rte"], "e5": [*SIZES["e5"], "e5-mini-collapsed"]}
 by_size = pd.concat([
     shares[(shares.arm == ARMS[name]) & (shares.suite == "canonical") & (shares.metric == "relation_loose")].assign(panel=ARMS[f"{encoder}-micro"])
@@ -487,7 +488,7 @@ by_size = pd.concat([
 ])
 Image(figures.to_png(figures.curves(by_size, "preset", "panel", unit="run", ylabel="loose relation accuracy"), 64))
 
-# %% mystnb={"figure": {"caption": "Final loose relation accuracy by size, with 95 % intervals, on the 264 prompts with every phrase: RTE and e5-small, seed 0; 192 thousand pictures, e5-small at mini 96 thousand; n = 1056 pictures at micro, 528 at the other sizes. Dark lines: the paper's networks of the same sizes with RTE and, over our e5-small, T5-XXL, on its own data, where .873 is attainable.", "name": "fig-size-final"}}
+# %% mystnb={"figure": {"caption": "Final loose relation accuracy by size, with 95 % intervals, on the 264 prompts with every phrase: RTE and e5-small, seed 0; 192 thousand pictures, e5-small at nano and mini 96 thousand; n = 1056 pictures at micro, 528 at the other sizes. Dark lines: the paper's networks of the same sizes with RTE and, over our e5-small, T5-XXL, on its own data, where .873 is attainable.", "name": "fig-size-final"}}
 PAPER_SIZES = {("nano", "RTE"): 0.090, ("micro", "RTE"): 0.489, ("mini", "RTE"): 0.828, ("mini", "e5-small"): 0.810}
 released = manifest()
 sizes = pd.DataFrame([
@@ -504,10 +505,19 @@ for run in (name for names in LINES.values() for name in names):
     late = shares[(shares.run == run) & (shares.suite == "canonical") & (shares.metric == "relation_loose")].sort_values("samples")
     jump = late[late.value >= 0.5].samples.min()
     print(f"{run}: loose relation one half {'never' if np.isnan(jump) else f'after {jump / 1000:.0f} thousand pictures'}; {late.seconds.max() / 60:.0f} minutes in all")
+for name in (name for names in SIZES.values() for name in names):
+    drawn = pd.read_parquet(RESULTS / "evaluations" / f"{name}-phrases.parquet")
+    for condition, metric in (("shape", "binding"), ("binding", "relation_loose")):
+        hits = drawn[drawn[condition]][metric]
+        low, high = scoring.wilson(hits.sum(), len(hits))
+        print(f"{name}: {figures.METRIC_NAMES[metric]}, given {figures.METRIC_NAMES[condition]}, {hits.mean():.2f} [{low:.2f}, {high:.2f}], n = {len(hits)}")
 
 # %% [markdown]
 # **With RTE it goes as in the paper, one size further down.** Nano does not learn the relation (.13, the paper's .09), micro does in three seeds of five (the paper's has .49 in the end, after .74 on the way), and mini learns it soonest: one half after 40 thousand pictures, where micro needs 56 or 64, and .985 in the end. The
 # paper's sizes B and mini are nearly alike (.843 and .828); what S and B would bring here is open.
+#
+# **With e5-small nano does learn the relation**, in this one run and over half as many pictures, as far as it can draw shapes. It gets both right in .43 of pictures; of these .89 [.84, .92] are bound, and of the bound .97 [.94, .99] are in the relation.
+# RTE's nano, after twice as many pictures, draws more shapes (.69), binds half of them, as a bag of words would, and places .39 [.32, .46] of the bound. So what nano lacks is not room for the relation but, with RTE, what must be found out before: which words belong together. A contextual encoder hands that over. Where this network reads it, {doc}`fig7_text_fusion` tells.
 #
 # **With e5-small the first run of mini broke down.** It was to have 192 thousand pictures like all others, and had .84 after 88 thousand. Over the next 8 thousand the mean loss was .10, after .04, the pictures went to noise, and the run was stopped. {doc}`fig7_text_fusion` shows what had grown out of bounds. The e5-mini that is shipped is a new run
 # over half as many pictures, 96 thousand, whose learning rate starts to fall after 67 thousand; both lines are in the figure, and they are the same up to there. The paper saw one of its T5 networks collapse as well (size B with weight decay, after 60 thousand steps).

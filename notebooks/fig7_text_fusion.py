@@ -135,7 +135,7 @@ for row in both[both.measure.isin(["relation", "relation at equal length"])].piv
 # what the MLP turns up is the relation in the *relation words* (.50 to .83, at equal length .47 to .70). The paper's T5 adds no positions to its vectors, though length can still
 # enter through attention; whether its rise is of that kind would need the paper's vectors at equal length.
 #
-# Every network, in brackets between phrases of equal length. In the RTE networks that have learned the relation the MLP turns it up in the relation words (.83 to .87); in rte-nano, which has not learned it, next to nothing is left there between phrases of equal length (.05):
+# Every network, in brackets between phrases of equal length. In the RTE networks that have learned the relation the MLP turns it up in the relation words (.83 to .87); in rte-nano, which has not learned it, next to nothing is left there between phrases of equal length (.05). **e5-nano turns it up in its shape words**, as the paper's T5 network does, and more: from .14 to .46 in the second, at equal length from .05 to .27.
 
 # %% tags=["hide-input"]
 every = pd.concat([pd.read_parquet(file).assign(model=file.stem) for file in sorted((RESULTS / "fusion").glob("*.parquet"))])
@@ -200,10 +200,10 @@ for label, table in masked.items():
 #
 # **But it is not the shape words that tell them.** With *both* shape words hidden e5-micro still draws the right shapes, in the right relation, .95 of the time. It reads everything from the *colour words*: without those,
 # nothing is left. (That bar alone would say little: a picture whose colours are not told is wrong by any measure, and RTE falls to .07. What tells is that the other words can go. And the shapes fall with the colours: right in .17 of e5-micro's pictures, and in .45 of RTE's.) e5-small reads its text in both directions, so every word knows the whole prompt, and the network settles on one kind of word, in this seed the colour words (in e5-micro-s4, below, the shape words). MiniLM's network uses the colour words for the relation, and both kinds for the shapes. The
-# paper finds T5's relation in the second shape word; which word a network picks seems to depend on the encoder, the captions and the seed. The other seeds, one picture a prompt, and the two networks of size mini, two:
+# paper finds T5's relation in the second shape word; which word a network picks seems to depend on the encoder, the captions and the seed. The other seeds and e5-nano, one picture a prompt, and the two networks of size mini, two:
 
 # %% tags=["nbval-check-output", "hide-output"]
-for file in sorted(file for kind in ("*-micro-s*", "*-mini") for file in (RESULTS / "interventions").glob(f"{kind}-masks.parquet") if "slow" not in file.name):
+for file in sorted(file for kind in ("*-micro-s*", "*-mini", "*-nano") for file in (RESULTS / "interventions").glob(f"{kind}-masks.parquet") if "slow" not in file.name):
     table = outcomes(pd.read_parquet(file)).query("metric == 'relation_loose'")
     print(f"{file.stem.removesuffix('-masks')}, loose relation: " + ", ".join(f"{HIDDEN[row.intervention]} hidden {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in table.itertuples() if row.intervention in HIDDEN) + f", n = {table.n.iloc[0]}")
 alone = outcomes(pd.read_parquet(RESULTS / "interventions" / "e5-micro-s4-heads-mean.parquet"))
@@ -212,7 +212,7 @@ for metric in ("relation_loose", "shape"):
     print(f"e5-micro-s4, {figures.METRIC_NAMES[metric]} without a head: " + ", ".join(f"{r.intervention} {r.change:+.2f} [{r.change_low:+.2f}, {r.change_high:+.2f}]" for r in lost.itertuples()) + f", n = {lost.n.iloc[0]}")
 
 # %% [markdown]
-# All of these contextual models but one go by the colour words, e5-mini among them, and of those that do none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). **The exception is e5-micro-s4, the fifth seed of e5-small: it reads its shape words, as the paper's network does**, both of them. Without these .16 of its pictures are right, without both colour words .92, and without the relation words .92, as with all of them. And it has the paper's two stages, in two heads: L0H1, whose weights make a place of a shape word's relation ({doc}`fig3b_weight_screening`), costs .62 of the loose relation, and no shape, when its output is replaced by its mean over the prompts ({doc}`fig4_relation_head`); L4H0 costs .32 of the shapes; of the other sixteen none costs more than .01. The other RTE models, rte-mini among them, are as lost without their relation words as the first.
+# All of these contextual models but e5-micro-s4 and e5-nano go by the colour words, e5-mini among them, and of those that do none needs the shape words but minilm-micro. One, e5-micro-s1, also uses its relation words a little (.94 to .80 without them). **The exception at micro is e5-micro-s4, the fifth seed of e5-small: it reads its shape words, as the paper's network does**, both of them. Without these .16 of its pictures are right, without both colour words .92, and without the relation words .92, as with all of them. And it has the paper's two stages, in two heads: L0H1, whose weights make a place of a shape word's relation ({doc}`fig3b_weight_screening`), costs .62 of the loose relation, and no shape, when its output is replaced by its mean over the prompts ({doc}`fig4_relation_head`); L4H0 costs .32 of the shapes; of the other sixteen none costs more than .01. The other RTE models, rte-mini among them, are as lost without their relation words as the first. In e5-nano, which draws both shapes in .39 of these pictures, no one kind of word tells the relation alone: hiding the relation words costs .05 [-.04, .14] of it, both shape words nothing, and both colour words .16 [.05, .27], all of that shapes.
 #
 # ## When they are read
 #
