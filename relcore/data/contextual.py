@@ -148,8 +148,9 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
                            f"'{missing[0]}': is it another kind of model?")  # fmt: skip
     if "sha256" not in provenance:
         folder = Path(transformers.utils.cached_file(place, "config.json", revision=where["revision"])).parent
-        provenance |= {} if Path(place).exists() else {"revision": folder.name}  # a commit of the hub
-        provenance |= {"sha256": {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}}
+        commit = {} if Path(place).exists() else {"revision": folder.name}  # the hub's cache names folders so
+        files = {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+        provenance = {**provenance, **commit, "sha256": files}
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model = getattr(model, "text_model", model)  # CLIP's text half
