@@ -498,7 +498,7 @@ sizes = pd.DataFrame([
 ])
 _ = figures.shares(sizes, "size", "encoder", pd.DataFrame([{"size": s, "encoder": e, "share": v} for (s, e), v in PAPER_SIZES.items()]), ylabel="loose relation accuracy", mark_label="paper, same size")
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "hide-output"]
 for row in sizes.itertuples():
     print(f"{row.encoder}, {row.size}: loose relation {row.share:.3f} [{row.low:.3f}, {row.high:.3f}], strict {row.strict:.3f}, n = {row.n}")
 for run in (name for names in LINES.values() for name in names):
