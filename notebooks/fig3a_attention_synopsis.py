@@ -337,8 +337,8 @@ for name, rows in objects.groupby("model", sort=False):
 # With **contextual encoders** no head of seed 0 looks at the relation words at all: the largest mass on them is below .001 in e5-micro and in minilm-micro. Of the other seeds two have a head that does: L1H0 of e5-micro-s1, .74 [.69, .79] from either object alike, and L1H1 of e5-micro-s3, .36 [.30, .41] from object 1 only. Of the two only e5-micro-s1 loses something
 # without its relation words ({doc}`fig7_text_fusion`). Most networks of this kind do not need to look, as these encoders have mixed the words
 # before the network sees them. What is looked at are special tokens and colour words: in e5-micro 13 of 18 heads have more than .9 on
-# the special tokens. Shape words are read by one head each (L5H1 and L4H2). Yet both models follow the relation in .94 and .96 of canonical
-# prompts, and minilm-micro tells the objects apart as early as layer 1 (L1H0 and L1H2). So the relation must come in through the special tokens or the words of the objects; which, attention alone does not say: hiding words from the network does ({doc}`fig7_text_fusion`). In e5-micro-s4 the look is plain: at its shape words and at no colour word (below .005), L0H1 from object 2's places alone, .48 and .45 on the two of them (.01 from object 1's), and L4H0 from either object, .34 and .33. minilm-micro-s2 is as plain the other way: its heads look at the colour words and, one of them (.16), at special tokens, at nothing else.
+# the special tokens. Shape words are read by one head each (L5H1 and L4H2). Yet both models follow the relation in .96 and .94 of canonical
+# prompts, and minilm-micro tells the objects apart clearly from layer 1 on (L1H0 and L1H2). So the relation must come in through the special tokens or the words of the objects; which, attention alone does not say: hiding words from the network does ({doc}`fig7_text_fusion`). In e5-micro-s4 the look is plain: at its shape words and at no colour word (below .005), L0H1 from object 2's places alone, .48 and .45 on the two of them (.01 from object 1's), and L4H0 from either object, .34 and .33. minilm-micro-s2 is as plain the other way: its heads look at the colour words and, one of them (.16), at special tokens, at nothing else.
 #
 # ## Six layers of six heads
 #
@@ -486,7 +486,7 @@ for (name, token), heads in measured.items():
 # ranks heads that never use what they could read: L5H0, the second head of the weights (.89 once its maps are centred), gives relation words a mass of .01 or less.
 # Only the first place carries information here.
 #
-# In the control, one head has a mass, so the correlation says where that one stands; the bootstrap's interval is too narrow then, as it is for the shape words of e5-micro and minilm-micro, which one head a model reads.
+# In the control only one head looks at relation words at all, so the rank correlation tells that head's rank, and its bootstrap interval is too narrow. So it is for the shape words of e5-micro and minilm-micro, each read by a single head.
 #
 # In the contextual models of seed 0 no head looks at relation words, and the question has no answer there. It has one for the words that they do read, the *colour words* (in e5-micro-s4 the shape words). In e5-micro the two methods agree in part
 # on colour 2: rank correlations of .41 [.06, .76] with the cosine and .61 [.31, .80] with the projection, for the attention of object 1. On colour 1, and in the other models that read colour words, they do not: all intervals hold 0. In e5-micro-s4 they agree on shape 1 by the cosine, .57 [.23, .77] for object 1 and .63 [.29, .85] for object 2, and not on shape 2 or by the projection.

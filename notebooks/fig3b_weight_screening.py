@@ -287,8 +287,8 @@ for (name, token, maps), rows in screened[screened.relation != "mean"].groupby([
     print(f"{name}, {TOKENS[token]}, {maps}: " + (", ".join(f"L{at[0]}H{at[1]} {low:.2f} to {high:.2f}" for at, low, high in found.itertuples()) or "none"))
 
 # %% [markdown]
-# In e5-micro seven entries have one sign throughout, all on colour words: on `color1` L3H2, positive, and on `color2` L2H2, L2H1 and L3H1, negative, as words of object 1 and object 2 should be read (L1H0, and L2H0 on `color2`, have the other signs). If signs
-# were coin tosses, one head in 128 would have eight alike. In minilm-micro there is one, L4H1 on `shape1`, with the sign that fits; among 18 heads tried on four words each that is weak evidence. On the raw relation
+# In e5-micro seven entries have one sign throughout and all eight cosines at least .2 in size, all on colour words: on `color1` L3H2, positive, and on `color2` L2H2, L2H1 and L3H1, negative, as words of object 1 and object 2 should be read (L1H0, and L2H0 on `color2`, have the other signs). If signs
+# were coin tosses, one entry in 128 would have eight alike, of whatever size; of the 72 here nine have in e5-micro and three in minilm-micro. With .2 there is one in minilm-micro, L4H1 on `shape1`, with the sign that fits; among 18 heads tried on four words each that is weak evidence. On the raw relation
 # words all their heads have a mean cosine near 0: each has almost the same map for all eight relations.
 #
 # ## The other seeds
@@ -397,7 +397,7 @@ kept.pivot(index="model", columns="pair", values="shown").loc[ABLATED, kept.pair
 # - **RTE.** In each of the four models the head whose loss costs the relation most is among those that the screening puts forward, by cosine (seeds 0 and 3, and mini) or by projection (all four, {doc}`fig4_relation_head`), and looks most at the relation words (.97, .72, .50 and, in mini, .99). The others that matter draw shapes ({doc}`fig5_object_head`),
 #   which the loose relation needs as well. A large cosine alone means little: L4H0 of seed 3 has -.89, and nothing is lost without it.
 # - **e5-small.** The heads that matter look above all at the colour words (.63 to 1.00; L1H1 of e5-micro-s3 also at the relation words, .36 from object 1; those of e5-micro-s4 at the shape words), but so do heads that do not matter. In three seeds of five the screening has them: L3H2 of e5-micro (.90), one of the two that matter there, L1H1 of e5-micro-s3 (.93), whose loss costs .60, and L0H1 of e5-micro-s4 (.94), whose loss costs .62. In e5-mini it is L0H5 (.93), whose loss costs .40. In the other two their cosines are middling (.34, .38). In e5-micro-s2 no single head does much (.11 at the most), and its two best scores, L0H0 and L0H1 of
-#   layer 0, look at the colour words (.96 and .82) and cost next to nothing when they are taken away. What a head could read, and even what it looks at, another head may tell as well.
+#   layer 0, look at the colour words (.96 and .83) and cost next to nothing when they are taken away. A head can have a large score, and even look at the right words, and still not be needed, where another head passes on the same.
 # - **MiniLM** is like e5-small, with the burden on one to three heads; in minilm-micro-s2 the one that costs most, L0H1 (.14), has the largest score on a colour word, but of .59 only.
 #
 # So the screening proposes, and only an experiment decides. Which heads *together* suffice is another question: {doc}`fig5_object_head`.
@@ -412,7 +412,7 @@ for name in ARMS:
 # %% [markdown]
 # ## When do the scores come up
 #
-# Eight of the runs above kept their weights every 8,000 samples; seven are drawn here. Some of the heads that the screening finds at the end, at every point before: the size of the mean cosine, the size of the projection as a share of its largest over the run, and, from the evaluations made
+# Nine of the runs above kept their weights every 8,000 samples; seven are drawn here. Some of the heads that the screening finds at the end, at every point before: the size of the mean cosine, the size of the projection as a share of its largest over the run, and, from the evaluations made
 # during training (96 canonical prompts, one picture each), the loose relation accuracy and how often the relation holds *if the two objects are there as asked* (bound pairs, often few).
 
 # %% tags=["hide-input"]
@@ -472,7 +472,11 @@ for name in dict.fromkeys(name for name, _, _ in FOLLOWED):
 
 # %% [markdown]
 # **In six heads of seven the direction comes first, the strength later.** L2H0 of rte-mini and L3H1 of rte-micro-s3 have a cosine of .8 at 24 thousand samples, when hardly a picture is right; the loose relation passes .5 at 40 and 64. In rte-micro-s2, the head for left and right, L1H2, reaches a cosine of .8 at 24 thousand samples, the loose relation passes .5 at 56 and .8 at 88 thousand. With a contextual encoder L1H0 of e5-micro-s1 and L2H2 of minilm-micro-s1 reach .8 on `color2` at 16 and 24 thousand samples, the accuracy
-# .5 at 56 and 64. The exception is L0H0 of e5-micro-s2: its cosine on `color2` changes sign twice (the figure hides that), and settles at .8 and more only at 80 thousand samples, after the accuracy has passed .5 (at 72). L1H1 of rte-micro-s2, which is blind to left and right, has .5 at 32 thousand and never .8. The projection, which counts the size, grows until the accuracy has passed .5, in four of the seven to the end; in e5-micro-s1 it falls to a third from 96 thousand on, in rte-mini and L1H2 of rte-micro-s2 a little at the end. What the loose accuracy waits for is mostly *binding*: of the few pictures that have both objects as asked, nine in ten show the relation by 32 to 48 thousand samples, while the loose accuracy is still at .03 to .41 (in rte-mini at 40 thousand, with .50).
+# .5 at 56 and 64. The exception is L0H0 of e5-micro-s2: its cosine on `color2` changes sign twice (the figure hides that), and settles at .8 and more only at 80 thousand samples, after the accuracy has passed .5 (at 72). L1H1 of rte-micro-s2, which is blind to left and right, has .5 at 32 thousand and never .8. 
+#
+# The projection, which counts the size, grows until the accuracy has passed .5, in four of the seven heads to the end; in e5-micro-s1 it falls to a third from 96 thousand on, in rte-mini and L1H2 of rte-micro-s2 a little at the end.
+#
+# What the loose accuracy waits for is mostly *binding*: of the few pictures that have both objects as asked, nine in ten show the relation by 32 to 48 thousand samples, while the loose accuracy is still at .10 to .41 (in rte-mini at 40 thousand, with .50).
 # So the network can place its objects before it can draw the right ones. The early numbers rest on few pictures (8 to 18 bound pairs at 24 thousand, both suites together). In **rte-micro-s1**, which never learns to bind, no head ever passes .33, and the relation of its bound pairs wavers between .25 and .7.
 #
 # A large cosine does not last by itself: that of L1H2 falls from .89 to .62 while the accuracy rises, as it comes to leave up and down to L1H1.

@@ -293,7 +293,7 @@ for role, rows in written.groupby("role"):
 # *What the head would write if it attended to one word alone, projected on the colour tag (the direction explained below), mean over the 96 canonical prompts.*
 #
 # One word stands out: **blue**. As the first colour it writes +30, as the second -25, while "red" writes almost nothing and relation words write
-# almost nothing. (Triangle and square would write something as well, but this head gives shape words no attention.) So the head reads *whether blue is mentioned first*, and writes that, with a sign, where the relation words do not hold it off.
+# almost nothing. (Triangle and square would write something as well, but this head gives shape words no attention.) So the head reads *whether blue is mentioned first*, and writes that, with a sign, wherever it does not look at the relation words instead, which write next to nothing.
 
 # %% mystnb={"figure": {"caption": "What the relation head writes (its result at step 0) at single image tokens, by the object that will cover them and by the colour of object 1: along the colour tag (what object 1's places hold more than object 2's if blue is first, and less if red is), and along the common tag (what they hold more with either). 16 pictures, one a relation and colour order. rte-micro: micro scale, RTE, one seed.", "name": "fig-written"}}
 results = tokens.values[str(HEAD)][0]
@@ -500,7 +500,7 @@ for name, title in TITLES.items():
 # - **The donor wins.** With the opposite prompt's output in this one head, no picture shows the prompt's relation and 96 % show the donor's. Shapes, colours and binding
 #   stay as they were. The other heads of the layer, patched together, move no picture.
 # - **One direction carries it all.** The colour tag alone, one of 192 dimensions, does what the whole output does. All the other dimensions together do nothing.
-# - **What can be read need not be used.** The common tag, from which a probe reads "object 1" with any colour, changes nothing when it is exchanged.
+# - **What can be read need not be used.** A probe reads "object 1", whatever its colour, from the residual stream (.84), yet exchanging the tag that both colour orders share changes nothing.
 # - **Two kinds of words are needed.** Blind to the relation words, or blind to the colour words, the head leaves the relation at chance. The relation words say where to keep quiet, the colour words
 #   what to say elsewhere.
 #
@@ -630,7 +630,7 @@ for name, (_, _, heads) in found.items():
         print(f"{name}, {what} from the donor, prompt's / donor's: " + ", ".join(f"{color} first {row.relation_loose:.2f} / {row.donor_loose:.2f}" for color, row in rows.iterrows()) + f", n = {(first[patched.intervention == what] == 'red').sum()} each")
 
 # %% [markdown]
-# L3H1 decides where things go if the blue object is named first, and has no say if the red one is (.98 and .00 show the donor's relation). There L3H0 and L3H2 decide together, of which the screening finds only the one: L3H2 reaches a tenth as far as L3H1. All three heads of the layer from the donor, and .97 of the pictures turn round, with either order.
+# L3H1 decides where things go if the blue object is named first, and has no say if the red one is (.98 and .00 show the donor's relation). If the red one is, L3H0 and L3H2 decide together. The screening finds L3H0 but not L3H2, which reaches a tenth as far as L3H1. All three heads of the layer from the donor, and .97 of the pictures turn round, with either order.
 # A head that marked "the object named first" would not care for its colour. This one says "blue goes here", and another says it of red; what they write is a colour in all three seeds, and in this one even the division of labour is by colour. *A screening that asks for one head, or takes "relation" for all that a head may attend to, misses
 # a part of such a circuit.*
 #
@@ -671,14 +671,14 @@ controls.live(
 # ## Beside the paper
 #
 # **What agrees.** One head, two or three turn the relation words into a region, from the first step on, when there is nothing but noise. Its keys hold what the words mean, learnt from pictures. What it writes
-# tags the places before the objects are there; in rte-micro and rte-mini "object 1", whatever its colour, can be read right after its layer and not before, and it foretells the places in .97 and .96 of the pairs (by the first head alone in the other two seeds: .81 and .74). And the causal part, for which the paper's own numbers are not public: taking the heads away brings the
+# tags the places before the objects are there; in rte-micro and rte-mini "object 1", whatever its colour, can be read right after its layer and not before, and the tag of the prompt's colour order foretells the places in .97 and .96 of the pairs (by the first head alone in the other two seeds: .81 and .74), one tag for both orders in .73 and .72 only. And the causal part, for which the paper's own numbers are not public: taking the heads away brings the
 # relation to chance in two seeds of micro, as far as n = 192 can tell, and near it in mini (.40, chance is .31; in the third seed to .46, as the screening misses one of three); their output from another prompt makes the picture obey that prompt in .96 of the cases (in the third seed .60 with the two heads that are found, .97 with all three).
 #
 # **What differs.**
 #
 # - *The sign*: the head of the first seed, and that of mini, marks the side of object 2, and keeps silent there; it speaks everywhere else. In the second seed each head has a sign of its own, in the third the stronger one has the paper's.
-# - *The tag is a colour.* The paper speaks of "becoming object 1" and "becoming object 2". Here the direction that matters is the axis from red to blue, and a tag common to both colour orders, though
-#   readable, is not used. Our prompts always name two colours that differ, so that a colour is a name for its object. The paper drops each colour word half of the time, where this would
+# - *The tag is a colour.* The paper speaks of "becoming object 1" and "becoming object 2". Here the direction that matters is the axis from red to blue, "object 1", whatever its colour, can be
+#   read from the residual stream, but the tag that both colour orders share is not used. Our prompts always name two colours that differ, so that a colour is a name for its object. The paper drops each colour word half of the time, where this would
 #   not do; a model trained on such captions may well write a tag of its own kind.
 # - *The map fades little*, by a quarter in rte-micro, a third in rte-micro-s3 and hardly at all in the other two, *and keeps its shape*. In the paper it goes over to object 1's place from step 8 or 9 of 14 on.
 #
