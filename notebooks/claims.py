@@ -25,7 +25,7 @@
 # - **not reproduced**: the test that the sentence turns on fails in every model;
 # - **untested**: it cannot be measured here, or not yet; the note says why.
 #
-# A test goes by its value; the interval (95 %, of pictures) says how firmly. Seeds that did not learn count like the others. Our networks are small (micro: 6 layers, width 192) and none of our encoders is T5-XXL: *not reproduced* says that the finding does not carry over to them,
+# A test goes by its value; the interval (95 %, of pictures) says how firmly. Seeds that did not learn count like the others where accuracy is asked for (S1, S5, S16); claims about a circuit name networks that have one, and times of learning are of runs that get there. Our networks are small (micro: 6 layers, width 192) and none of our encoders is T5-XXL: *not reproduced* says that the finding does not carry over to them,
 # not that the paper is wrong about its own.
 #
 # In brackets: how many of the claim's tests, counted for every model, came out as in the paper. Open a line for the paper's number, ours, and the figure that shows it.

@@ -519,7 +519,7 @@ for name in (name for names in SIZES.values() for name in names):
 # **With e5-small nano does learn the relation**, in this one run and over half as many pictures, as far as it can draw shapes. It gets both right in .43 of pictures; of these .89 [.84, .92] are bound, and of the bound .97 [.94, .99] are in the relation.
 # RTE's nano, after twice as many pictures, draws more shapes (.69), binds half of them, as a bag of words would, and places .39 [.32, .46] of the bound. Our reading: what nano lacks is not room for the relation but, with RTE, what must be found out before, which words belong together; a contextual encoder hands that over. Where this network reads it, {doc}`fig7_text_fusion` tells.
 #
-# **With e5-small the first run of mini broke down.** It was to have 192 thousand pictures like all others, and had .84 after 88 thousand. Over the next 8 thousand the mean loss was .10, after .04, the pictures went to noise, and the run was stopped. {doc}`fig7_text_fusion` shows what had grown out of bounds. The e5-mini that is shipped is a new run
+# **With e5-small the first run of mini broke down.** It was to have 192 thousand pictures like all others, and had .84 after 88 thousand. Over the next 8 thousand the mean loss was .10, after .04, the pictures went to noise, and the run was stopped. {doc}`fig7_text_fusion` shows what, in other runs, grows out of bounds. The e5-mini that is shipped is a new run
 # over half as many pictures, 96 thousand, whose learning rate starts to fall after 67 thousand; both lines are in the figure, and they are the same up to there. The paper saw one of its T5 networks collapse as well (size B with weight decay, after 60 thousand steps).
 #
 # ### Checked again, just now

@@ -272,7 +272,7 @@ for row in told[told.when == f"step {LATE}"].itertuples():
     print(f"{name}: own shape told {row.share:.2f} [{row.low:.2f}, {row.high:.2f}], n = {row.n} objects")
 
 # %% [markdown]
-# From the sum of the three heads of layer 4 the shape can be read off (.89), from any of them alone about half the time (.44 to .55), from the layers before and after in .33 to .38 of the cases, which is chance. The shape is a
+# From the sum of the three heads of layer 4 the shape can be read off (.89), from any of them alone about half the time (.44 to .55), from the sums of the layers before and after in .38 and .33 of the cases, which is chance (L3H0 alone: .47). The shape is a
 # code over three heads. (The test is a plain one, nearest mean; it says how far the shapes lie apart, not all that could be read.)
 
 # %% [markdown]
@@ -376,11 +376,11 @@ print(f"measured again on {len(at.prompts)} other pictures, two steps: more than
 # counts (.00 to .05, in L4H2 .15). The two are readings of one thing, and both together account for nearly all (.92 to .99 on average over the three): *which colour is coming up here*. The relation head decides the colours of the places, the object heads look up the shape that goes
 # with the colour. The mark need not outlive the steps in which the colour appears.
 #
-# The direct path carries nearly nothing (.08 on average, all of it in L4H2): the tag reaches the object heads through the layers between. The other training runs show the same curves, with other heads (seed 2 and mini in other layers): the picture overtakes the relation head between steps 4 and 6 in all four.
+# The direct path carries nearly nothing (.08 on average, most of it in L4H2): the tag reaches the object heads through the layers between. The other training runs show the same curves, with other heads (seed 2 and mini in other layers): the picture overtakes the relation head between steps 4 and 6 in all four.
 #
 # If that is right, a picture whose colours are exchanged half-way should come out with the *shapes* exchanged too, each shape in its own colour, and so with the opposite relation:
 
-# %% mystnb={"figure": {"caption": "Red and blue of the noisy picture are exchanged once, before the step named, and the sampling goes on with the same prompt: share of pictures with both objects as the prompt says (each shape in its colour), and of those in the prompt's relation, or in the opposite one. Bars: 95 % Wilson intervals, 48 pictures each. rte-micro: micro scale, RTE, seed 0.", "name": "fig-recoloured"}}
+# %% mystnb={"figure": {"caption": "Red and blue of the noisy picture are exchanged once, before the step named, and the sampling goes on with the same prompt: share of all pictures that have both objects as the prompt says (each shape in its colour); that have them in the prompt's relation as well; in the opposite one. Bars: 95 % Wilson intervals, 48 pictures each. rte-micro: micro scale, RTE, seed 0.", "name": "fig-recoloured"}}
 recoloured = pd.read_parquet(FOLDER / f"{NAME}-recoloured.parquet")
 recoloured = iv.obeys(recoloured)
 rows = []

@@ -371,7 +371,7 @@ for label, arm in arms.items():
 # %% [markdown]
 # ## What differs
 #
-# **RTE: places first, then shapes.** Only the relation words say the relation (the .08 and .06 at the second object's words are their place in the text, which moves with the phrase's length: {doc}`fig7_text_fusion`). L3H2 reads them on the side where *object 2* belongs (.97 of its attention there, .08 at object 1's places) and the colour words elsewhere, when the
+# **RTE: places first, then shapes.** Only the relation words say the relation (the boxes say .08 and .06 at the second object's words too; that is only their place in the text, which moves with the phrase's length: {doc}`fig7_text_fusion`). L3H2 reads them on the side where *object 2* belongs (.97 of its attention there, .08 at object 1's places) and the colour words elsewhere, when the
 # picture is still noise. What it writes splits the picture in two: a tag. Without the head, the relation is right in .31 of those pictures that have both objects, and with its result from the opposite
 # prompt the picture shows the opposite relation in .96. Behind it, the object heads read shape words, at first where the tag sends them and later where the colour in the picture does ({doc}`fig5_object_head`): without one of them shapes are lost, but where both objects are
 # there, the relation stays as it was (.98 to 1.00). One of the four, L3H1, stands in the relation head's own layer, sees no tag, and looks at its words from every place alike.
