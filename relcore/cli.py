@@ -81,7 +81,8 @@ def train(
     """
     import torch
 
-    from .model.training import Run, recipe_from
+    from .model.recipe import recipe_from
+    from .model.training import Run
 
     if threads:
         torch.set_num_threads(threads)

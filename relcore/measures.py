@@ -19,8 +19,8 @@ from .kernels import circuits, geometry
 from .kernels.composition import relation_heads
 from .kernels.interventions import chance, in_relation, opposite_relation, outcomes
 from .kernels.robustness import drops
+from .model.checkpoints import open_model
 from .model.evaluation import reached, training_curve
-from .model.training import open_model
 
 Value = tuple[float, float, float, int]
 

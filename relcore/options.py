@@ -33,8 +33,8 @@ def command_line() -> str:
 
 
 def open_model(name: str, compiled: bool = False):
-    """`training.open_model`, imported when it is needed: `relcore --help` does without torch."""
-    from .model.training import open_model
+    """`checkpoints.open_model`, imported when it is needed: `relcore --help` does without torch."""
+    from .model.checkpoints import open_model
 
     return open_model(name, compiled)
 

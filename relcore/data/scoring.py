@@ -7,14 +7,17 @@ verdict whatever its size, and all lengths below are canvas units.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from ..errors import RelcoreError
 from .prompts import Prompt
 from .scenes import CANVAS, COLORS, RELATIONS, SHAPES, THRESHOLD, relation_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 LEVEL = 180  # a pixel belongs to a channel's objects above this value
 MIN_AREA = 100  # square units: smaller specks are not objects
@@ -158,7 +161,7 @@ def proportion(hits: Iterable[bool], z: float = 1.96) -> tuple[float, float, flo
     return (successes / n if n else np.nan, *wilson(successes, n, z), n)
 
 
-def summarise(rows: pd.DataFrame, ceiling: dict[str, float] | None = None) -> dict[str, dict]:
+def summarise(rows: "DataFrame", ceiling: dict[str, float] | None = None) -> dict[str, dict]:
     """The metrics object: {metric: {value, low, high, ceiling, n}} of a table of `score` rows."""
     out = {}
     for metric in METRICS:

@@ -33,10 +33,9 @@ from torch import Tensor
 from ..data.prompts import PHRASES, ROLES, suite
 from ..data.scenes import COLORS, RELATIONS, SHAPES
 from ..errors import RelcoreError, require
-from ..model.checkpoints import manifest, shipped
+from ..model.checkpoints import manifest, open_model, shipped
 from ..model.dit import DiT
 from ..model.evaluation import stored
-from ..model.training import open_model
 from ..paths import RESULTS
 from .factors import factor_table, relation_effects, word_vectors
 

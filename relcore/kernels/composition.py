@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
-from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
 from ..data.prompts import WORD_ROLES, parse
@@ -251,6 +249,9 @@ def writes(model: DiT, encoder, at: States, attention: Tensor) -> Tensor:
 
 def told(written: Tensor, labels: Tensor, fold: Tensor) -> Tensor:
     """Whether each vector [n, d] lies nearest to the mean of its own label's vectors of the other folds: bool [n]."""
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+    from sklearn.neighbors import NearestCentroid
+
     x, y, groups = written.numpy(), labels.numpy(), fold.numpy()
     nearest = cross_val_predict(NearestCentroid(), x, y, groups=groups, cv=LeaveOneGroupOut())
     return torch.from_numpy(nearest == y)

@@ -20,11 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import PredefinedSplit, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ..data.prompts import ROLES, parse
@@ -199,6 +194,8 @@ def prediction(tokens: Tokens, name: str, steps: Iterable[int] | None = None, *,
     fitted on other relations will do. within: a tag of its own for each value of this column.
     pooled: steps whose mean tag is used at every step; None: every step has its own.
     """
+    from sklearn.metrics import roc_auc_score
+
     tokens = tokens.objects()
     first = (tokens.table.role == OBJECTS[0]).to_numpy()
     fold, prompts = folds(tokens.table, by, number), tokens.table.prompt.astype("category").cat
@@ -225,6 +222,11 @@ def probe(tokens: Tokens, names: Iterable[str], steps: Iterable[int], *, by: str
     prompts), n. within: a probe of its own for each value of this column.
     shuffled: the objects of each picture are exchanged by the toss of a coin, for the level of chance.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import PredefinedSplit, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     tokens = tokens.objects()
     first = (tokens.table.role == OBJECTS[0]).to_numpy()
     if shuffled:

@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.encoders import make_encoder
 from ..errors import RelcoreError
 from ..files import read_tensors, sha256, write_tensors
 from ..paths import CHECKPOINTS
-from .dit import DiT, DiTConfig, position_table
+from .dit import DiT, DiTConfig
+from .recipe import recipe_of
 
 MANIFEST = "MANIFEST.json"
 
@@ -93,5 +95,18 @@ def load_model(name: str, folder: Path = CHECKPOINTS) -> tuple[DiT, dict]:
     if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise RelcoreError(f"'{path}' holds NaN or infinite values in '{bad[0]}': train or fetch it again")
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-    model.positions = position_table(config.grid, config.width)  # not in the file
     return model.eval().requires_grad_(False), header
+
+
+def open_model(name: str, compiled: bool = False):
+    """(model, header, encoder, noise process) of a checkpoint.
+
+    Raises RelcoreError where `load_model` and `recipe_of` do, and if the encoder's vectors do not fit.
+    """
+    model, header = load_model(name)
+    recipe = recipe_of(header)
+    encoder = make_encoder(recipe.encoder)
+    if encoder.dim != model.config.text_dim:
+        raise RelcoreError(f"'{name}' reads text of width {model.config.text_dim}, '{recipe.encoder}' gives "
+                           f"{encoder.dim}: put back the table it was trained with")  # fmt: skip
+    return model.compiled() if compiled else model, header, encoder, recipe.make_process()

@@ -58,9 +58,10 @@ def position_table(grid: int, width: int) -> Tensor:
     """Fixed 2-D sin-cos positions [image, d]: first half of the channels encodes x, second half y.
 
     Coordinates are 0..grid-1; each half is [sin | cos] with rates 10000^(-k / (width / 4)).
+    Always on the CPU and real: no checkpoint holds it, so a network built on "meta" needs it as it is.
     """
-    rate = 10000 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    wave = torch.arange(grid)[:, None] * rate
+    rate = 10000 ** (-torch.arange(width // 4, dtype=torch.float64, device="cpu") / (width // 4))
+    wave = torch.arange(grid, device="cpu")[:, None] * rate
     axis = torch.cat([wave.sin(), wave.cos()], 1).float()  # [coordinate, width / 2]
     x = axis.expand(grid, grid, -1)
     y = axis[:, None].expand(grid, grid, -1)
@@ -118,6 +119,12 @@ class Attention(nn.Module):
         return self.W_O(z.transpose(1, 2).flatten(2))
 
 
+def modulation(rows: int, width: int) -> nn.Parameter:
+    """Shifts, scales and gates [rows, d], drawn from N(0, 1 / width)."""
+    table = torch.empty(rows, width)
+    return nn.Parameter(table if table.is_meta else table.normal_() / width**0.5)
+
+
 class Block(nn.Module):
     def __init__(self, width: int, index: int):
         super().__init__()
@@ -126,7 +133,7 @@ class Block(nn.Module):
         self.cross_attn = Attention(width, f"{self.name}.cross_attn")
         # GELU in its erf form: 2.7 times faster than PixArt's tanh approximation on a CPU.
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.scale_shift = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.scale_shift = modulation(6, width)
 
     def forward(self, x: Tensor, time: Tensor, k: Tensor, v: Tensor, mask: Tensor, tap) -> Tensor:
         """x: [batch, image, d]; time: [batch, 6, d], shared by all blocks; k, v: of the text."""
@@ -173,7 +180,7 @@ class DiT(nn.Module):
         self.time_mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.time_block = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(width, i) for i in range(config.depth))
-        self.final_scale_shift = nn.Parameter(torch.randn(2, width) / width**0.5)
+        self.final_scale_shift = modulation(2, width)
         self.unembed = nn.Linear(width, pixels)
         self.tap = None  # set by kernels.capture: called as tap(name, activation) -> activation
         self.run_block = Block.forward  # or as `compiled`
@@ -185,6 +192,8 @@ class DiT(nn.Module):
         Its N(0, .02) for the caption MLP is left out: with it the text enters at a tenth of the image
         tokens' size, is noise to the network at first, and is turned down before anything is learned from it.
         """
+        if self.unembed.weight.is_meta:  # values come from a file; and drawing there imports torch's compiler, 1 s
+            return
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

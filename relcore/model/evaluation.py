@@ -6,11 +6,11 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
@@ -23,12 +23,17 @@ from ..paths import RESULTS, ROOT
 from .diffusion import sample
 from .dit import DiT
 
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
-def processes() -> PartialState:
+
+def processes() -> "PartialState":
     """The processes that torchrun or accelerate started, or this one alone, with the device of each.
 
     Accelerate takes CPU processes for one another's only if told that they are; otherwise each would do all the work.
     """
+    from accelerate import PartialState
+
     several, found = int(os.environ.get("WORLD_SIZE", 1)) > 1, torch.accelerator.current_accelerator()
     return PartialState(cpu=several and (found is None or found.type == "mps"))
 
@@ -44,7 +49,7 @@ def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tu
 
 def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
              progress: str | None = None, batch: int = 48, draw: Callable[..., Tensor] | None = None,
-             processes: PartialState | None = None, **sampling) -> pd.DataFrame:  # fmt: skip
+             processes: "PartialState | None" = None, **sampling) -> pd.DataFrame:  # fmt: skip
     """One row a picture: prompt, seed, relation and the verdicts of `scoring.score`.
 
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.

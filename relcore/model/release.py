@@ -14,7 +14,7 @@ from ..paths import CHECKPOINTS, RESULTS
 from . import checkpoints
 from .diffusion import fast_precision
 from .evaluation import commit, evaluate, report, write_table
-from .training import TrainConfig, recipe_from
+from .recipe import TrainConfig, recipe_from
 
 SUITES = {"canonical": (CANONICAL, 10), "phrases": (PHRASES, 4)}  # phrases, seeds a prompt
 

@@ -9,10 +9,9 @@ weights, fp32), `metrics.parquet` (tidy: samples, seconds, suite, metric, value,
 """
 
 import copy
-import json
 import signal
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,65 +21,20 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from ..data.encoders import make_encoder
-from ..data.prompts import CANONICAL, CAPTIONS, PHRASES, caption, compose, suite
+from ..data.prompts import CANONICAL, PHRASES, caption, compose, suite
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS
 from ..errors import RelcoreError
 from ..files import read_tensors, replacing, write_json, write_png, write_tensors
 from . import checkpoints
-from .diffusion import PROCESSES, RectifiedFlow, fast_precision, sample, to_signal, training_loss
+from .diffusion import fast_precision, sample, to_signal, training_loss
 from .dit import PRESETS, DiT
 from .evaluation import evaluate, processes
 from .optim import ema_update, make_optimizers
+from .recipe import TrainConfig, check, recipe_of
 
 # How the pictures of the curves are drawn, that of the shipped ones: weaker than what `sample` does by default.
 CURVES = {"steps": 14, "guidance": 2.0, "guided_until": 1.0}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What makes a run; with the same values and machine, the same bits."""
-
-    preset: str = "micro"
-    encoder: str = "rte"
-    seed: int = 0
-    samples: int = 192_000  # pictures seen in all; the learning rate falls over the last 30 % of them
-    batch: int = 64  # pictures a step, over all processes
-    captions: str = "phrases"  # see data.prompts.caption
-    process: str = "flow"
-    noise_mean: float = RectifiedFlow.mean  # of logit t; -0.4 is the usual, unshifted choice
-    noise_std: float = RectifiedFlow.std
-    optimizer: str = "muon"
-    lr: float = 1e-3  # AdamW
-    caption_lr: float = 0.0  # AdamW, for the caption MLP; 0: lr
-    muon_lr: float = 0.02
-    warmup: int = 50  # steps
-    drop_text: float = 0.1  # share of captions replaced by the empty prompt, for guidance
-    eval_every: int = 8_000  # samples; like their number, --resume may change it
-
-    def __post_init__(self):
-        object.__setattr__(self, "caption_lr", self.caption_lr or self.lr)  # frozen
-
-    def rate(self, samples: int) -> float:
-        """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30 %."""
-        left = (self.samples - samples) / (0.3 * self.samples)
-        return min(1.0, (samples / self.batch + 1) / self.warmup, left)
-
-    def make_process(self):
-        if self.process == "flow":
-            return RectifiedFlow(self.noise_mean, self.noise_std)
-        return PROCESSES[self.process]()
-
-
-def check(config: TrainConfig) -> None:
-    """Raise RelcoreError for a value no run can start from."""
-    for value, choices in ((config.preset, PRESETS), (config.process, PROCESSES),
-                           (config.optimizer, ("muon", "adamw")),
-                           (config.captions, CAPTIONS)):  # fmt: skip
-        if value not in choices:
-            raise RelcoreError(f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}")
-    if min(config.samples, config.batch, config.eval_every, config.warmup) < 1 or config.seed < 0:
-        raise RelcoreError("samples, batch, eval_every and warmup must be at least 1, seed at least 0")
 
 
 class Run:
@@ -275,56 +229,3 @@ def save_frame(path: Path, model: DiT, encoder, process) -> None:
         precision=fast_precision(model.positions.device),
     ).numpy()  # fmt: skip
     write_png(path, np.concatenate(list(images), 1))
-
-
-def recipe_of(header: dict) -> TrainConfig:
-    """The recipe in a checkpoint's header; what only another version knows is left out.
-
-    Raises RelcoreError if there is none, or one of a noise process that this version does not have.
-    """
-    recipe = header.get("recipe", {})
-    if not isinstance(recipe, dict) or not recipe or recipe.get("process", "flow") not in PROCESSES:
-        raise RelcoreError("the checkpoint's header has no recipe this version can read: release it again")
-    known = {field.name for field in fields(TrainConfig)}
-    return TrainConfig(**{key: value for key, value in recipe.items() if key in known})
-
-
-def open_model(name: str, compiled: bool = False):
-    """(model, header, encoder, noise process) of a checkpoint.
-
-    Raises RelcoreError where `checkpoints.load_model` and `recipe_of` do, and if the encoder's vectors do not fit.
-    """
-    model, header = checkpoints.load_model(name)
-    recipe = recipe_of(header)
-    encoder = make_encoder(recipe.encoder)
-    if encoder.dim != model.config.text_dim:
-        raise RelcoreError(f"'{name}' reads text of width {model.config.text_dim}, '{recipe.encoder}' gives "
-                           f"{encoder.dim}: put back the table it was trained with")  # fmt: skip
-    return model.compiled() if compiled else model, header, encoder, recipe.make_process()
-
-
-def recipe_from(given: dict, settings: list[str], resume: Path | None = None) -> TrainConfig:
-    """A config from named values (None: not given) and "key=value" strings.
-
-    What is not given comes from the run to resume, or from the defaults.
-    """
-    try:
-        base = json.loads((resume / "config.json").read_text()) if resume else {}
-    except (OSError, ValueError) as error:
-        raise RelcoreError(
-            f"'{resume}' holds no training run ({error}): name the folder of one; to start one, leave out --resume"
-        ) from error
-    kinds = {field.name: field.type for field in fields(TrainConfig)}
-    if unknown := sorted(base.keys() - kinds):
-        raise RelcoreError(f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, which "
-                           "this one does not have: train it anew in another folder")  # fmt: skip
-    values = {key: value for key, value in given.items() if value is not None}
-    for setting in settings:
-        key, _, text = setting.partition("=")
-        if key not in kinds:
-            raise RelcoreError(f"the recipe has no '{key}': choose from {', '.join(kinds)}")
-        try:
-            values[key] = kinds[key](text)
-        except ValueError as error:
-            raise RelcoreError(f"'{setting}': {key} must be of type {kinds[key].__name__}") from error
-    return TrainConfig(**{**base, **values})

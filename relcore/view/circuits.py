@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from .figures import GROUP_COLORS, INK, heat_map, panelled
@@ -82,6 +81,6 @@ def map_rows(rows: dict[str, tuple[np.ndarray, Sequence[str]]], title: str) -> F
             axis.imshow(picture, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.set_title(caption, fontsize=8)
-            sns.despine(ax=axis, left=True, bottom=True)
+            axis.spines[:].set_visible(False)
     figure.suptitle(title, fontsize=9)
     return figure

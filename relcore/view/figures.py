@@ -4,14 +4,15 @@ Every figure has a transparent background and dark gray ink, so that it reads on
 dark one, and says which scale and encoder it shows.
 """
 
+from __future__ import annotations  # pandas stands in signatures alone
+
 import io
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import seaborn as sns
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -19,6 +20,9 @@ from PIL import Image
 
 from ..data.scenes import CANVAS
 from ..files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GRID = 8  # image tokens along a side of every shipped model's picture
 INK = "#5f5f5f"  # dark enough for the light panel that the dark theme puts behind pictures, too
@@ -38,6 +42,8 @@ ROLE_NAMES = {role: role.replace("color", "colour ").replace("shape", "shape ") 
 
 def style() -> None:
     """Set the book's look for all figures of a notebook."""
+    import seaborn as sns
+
     sns.set_theme(context="notebook", style="ticks", rc={
         "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
@@ -102,7 +108,7 @@ def heat_map(axis, table: pd.DataFrame, vmin: float, vmax: float, cmap: str, tex
     axis.set_xticks(np.arange(values.shape[1]) + 0.5, table.columns)
     axis.set_yticks(np.arange(values.shape[0]) + 0.5, table.index)
     axis.tick_params(length=0)
-    sns.despine(ax=axis, left=True, bottom=True)
+    axis.spines[:].set_visible(False)
     if text is None:
         return
     texts = table.map(text.format) if isinstance(text, str) else text

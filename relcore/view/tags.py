@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..data.scenes import CANVAS
@@ -54,6 +53,8 @@ def two_curves(steps: pd.DataFrame, strengths: pd.DataFrame) -> Figure:
 
 def scatter(table: pd.DataFrame, hue: str, style: str, xlabel: str, ylabel: str) -> Figure:
     """Points x, y, a colour a hue and a marker a style; those of the first hue are larger and lie below the others."""
+    import seaborn as sns
+
     figure, axis = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
     groups = list(dict.fromkeys(table[hue]))
     sns.scatterplot(table, x="x", y="y", hue=hue, style=style, ax=axis, alpha=0.7, linewidth=0, size=hue,
@@ -83,7 +84,7 @@ def place_maps(pictures: np.ndarray, maps: np.ndarray, boxes: Sequence[Sequence]
         token_grid(column[1])
         for axis in column:
             axis.set(xticks=[], yticks=[])
-            sns.despine(ax=axis, left=True, bottom=True)
+            axis.spines[:].set_visible(False)
             for name, (left, above, width, height) in found:
                 axis.add_patch(plt.Rectangle((left, above), width, height, fill=False, ec=INK, lw=1.2))
                 axis.text(left + width / 2, above + height / 2, name, ha="center", va="center", fontsize=9, color="k",
@@ -102,7 +103,7 @@ def picture_table(rows: dict[str, np.ndarray], titles: Sequence[str]) -> Figure:
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-            sns.despine(ax=axis, left=True, bottom=True)
+            axis.spines[:].set_visible(False)
         row[0].set_ylabel(label, fontsize=8)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=7)

@@ -10,7 +10,8 @@ from relcore.errors import RelcoreError
 from relcore.files import read_tensors, sha256, write_tensors
 from relcore.model import release, training
 from relcore.model.checkpoints import load_model, manifest
-from relcore.model.training import Run, TrainConfig
+from relcore.model.recipe import TrainConfig
+from relcore.model.training import Run
 
 PHRASES = {"above": ("above",)}
 

@@ -18,9 +18,10 @@ from relcore.data.prompts import PHRASES, parse
 from relcore.errors import RelcoreError
 from relcore.files import read_tensors, write_tensors
 from relcore.model import training
-from relcore.model.checkpoints import load_model, save_model
+from relcore.model.checkpoints import load_model, open_model, save_model
 from relcore.model.dit import DiT
-from relcore.model.training import Run, TrainConfig, evaluation_suites, open_model, recipe_from, recipe_of
+from relcore.model.recipe import TrainConfig, recipe_from, recipe_of
+from relcore.model.training import Run, evaluation_suites
 
 QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
 PROMPTS = {"canonical": ["red square is above blue circle", "blue circle is below red square"]}

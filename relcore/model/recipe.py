@@ -1,0 +1,95 @@
+"""The recipe: what makes a training run, and what a checkpoint's header says of it."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ..data.prompts import CAPTIONS
+from ..errors import RelcoreError
+from .diffusion import PROCESSES, RectifiedFlow
+from .dit import PRESETS
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What makes a run; with the same values and machine, the same bits."""
+
+    preset: str = "micro"
+    encoder: str = "rte"
+    seed: int = 0
+    samples: int = 192_000  # pictures seen in all; the learning rate falls over the last 30 % of them
+    batch: int = 64  # pictures a step, over all processes
+    captions: str = "phrases"  # see data.prompts.caption
+    process: str = "flow"
+    noise_mean: float = RectifiedFlow.mean  # of logit t; -0.4 is the usual, unshifted choice
+    noise_std: float = RectifiedFlow.std
+    optimizer: str = "muon"
+    lr: float = 1e-3  # AdamW
+    caption_lr: float = 0.0  # AdamW, for the caption MLP; 0: lr
+    muon_lr: float = 0.02
+    warmup: int = 50  # steps
+    drop_text: float = 0.1  # share of captions replaced by the empty prompt, for guidance
+    eval_every: int = 8_000  # samples; like their number, --resume may change it
+
+    def __post_init__(self):
+        object.__setattr__(self, "caption_lr", self.caption_lr or self.lr)  # frozen
+
+    def rate(self, samples: int) -> float:
+        """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30 %."""
+        left = (self.samples - samples) / (0.3 * self.samples)
+        return min(1.0, (samples / self.batch + 1) / self.warmup, left)
+
+    def make_process(self):
+        if self.process == "flow":
+            return RectifiedFlow(self.noise_mean, self.noise_std)
+        return PROCESSES[self.process]()
+
+
+def check(config: TrainConfig) -> None:
+    """Raise RelcoreError for a value no run can start from."""
+    for value, choices in ((config.preset, PRESETS), (config.process, PROCESSES),
+                           (config.optimizer, ("muon", "adamw")),
+                           (config.captions, CAPTIONS)):  # fmt: skip
+        if value not in choices:
+            raise RelcoreError(f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}")
+    if min(config.samples, config.batch, config.eval_every, config.warmup) < 1 or config.seed < 0:
+        raise RelcoreError("samples, batch, eval_every and warmup must be at least 1, seed at least 0")
+
+
+def recipe_of(header: dict) -> TrainConfig:
+    """The recipe in a checkpoint's header; what only another version knows is left out.
+
+    Raises RelcoreError if there is none, or one of a noise process that this version does not have.
+    """
+    recipe = header.get("recipe", {})
+    if not isinstance(recipe, dict) or not recipe or recipe.get("process", "flow") not in PROCESSES:
+        raise RelcoreError("the checkpoint's header has no recipe this version can read: release it again")
+    known = {field.name for field in fields(TrainConfig)}
+    return TrainConfig(**{key: value for key, value in recipe.items() if key in known})
+
+
+def recipe_from(given: dict, settings: list[str], resume: Path | None = None) -> TrainConfig:
+    """A config from named values (None: not given) and "key=value" strings.
+
+    What is not given comes from the run to resume, or from the defaults.
+    """
+    try:
+        base = json.loads((resume / "config.json").read_text()) if resume else {}
+    except (OSError, ValueError) as error:
+        raise RelcoreError(
+            f"'{resume}' holds no training run ({error}): name the folder of one; to start one, leave out --resume"
+        ) from error
+    kinds = {field.name: field.type for field in fields(TrainConfig)}
+    if unknown := sorted(base.keys() - kinds):
+        raise RelcoreError(f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, which "
+                           "this one does not have: train it anew in another folder")  # fmt: skip
+    values = {key: value for key, value in given.items() if value is not None}
+    for setting in settings:
+        key, _, text = setting.partition("=")
+        if key not in kinds:
+            raise RelcoreError(f"the recipe has no '{key}': choose from {', '.join(kinds)}")
+        try:
+            values[key] = kinds[key](text)
+        except ValueError as error:
+            raise RelcoreError(f"'{setting}': {key} must be of type {kinds[key].__name__}") from error
+    return TrainConfig(**{**base, **values})
