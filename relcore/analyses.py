@@ -161,9 +161,7 @@ def ablate(
     else:
         heads = (kernel.heads_of(network, kinds[attention]) if every else
                  [kernel.find_head(network, name, kinds[attention][0]) for name in head])  # fmt: skip
-        pool = None if method == "zero" else kernel.reference(
-            network, encoder, suite(), kernel.REFERENCE_SEEDS, heads, mean=method == "mean", progress="reference",
-            **sampling)  # fmt: skip
+        pool = kernel.reference_for(network, encoder, heads, method, progress="reference", **sampling)
         groups = [[h] for h in heads] if every else [heads]
         runs = {" ".join(map(str, group)): kernel.ablate(group, pool) for group in groups}
         what = None if every else next(iter(runs))

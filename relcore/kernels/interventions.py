@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.prompts import CANONICAL, ROLES, compose, parse
+from ..data.prompts import CANONICAL, ROLES, compose, parse, suite
 from ..data.scenes import RELATIONS, relation_of
 from ..data.scoring import METRICS, proportion, relation_loose
 from ..errors import RelcoreError, require
@@ -175,6 +175,16 @@ def ablate(heads: list[Head], reference: dict | None = None, seed: int = 0) -> I
         return at_heads(heads, "z", replace)
 
     return edits
+
+
+def reference_for(model: DiT, encoder, heads: Iterable[Head], method: str, *, progress: str | None = None,
+                  **sampling) -> dict | None:  # fmt: skip
+    """The `reference` of a method of METHODS, over the canonical prompts; None for "zero"."""
+    require("method", method, METHODS)
+    if method == "zero":
+        return None
+    return reference(model, encoder, suite(), REFERENCE_SEEDS, heads, mean=method == "mean", progress=progress,
+                     **sampling)  # fmt: skip
 
 
 def most_needed(model: DiT, changes: pd.DataFrame) -> list[Head]:

@@ -45,6 +45,11 @@ class TrainConfig:
         return PROCESSES[self.process]()
 
 
+def recipe_fields() -> dict[str, type]:
+    """{name: type} of every value of a recipe."""
+    return {field.name: field.type for field in fields(TrainConfig)}
+
+
 def check(config: TrainConfig) -> None:
     """Raise RelcoreError for a value no run can start from."""
     for value, choices in ((config.preset, PRESETS), (config.process, PROCESSES),
@@ -64,8 +69,7 @@ def recipe_of(header: dict) -> TrainConfig:
     recipe = header.get("recipe", {})
     if not isinstance(recipe, dict) or not recipe or recipe.get("process", "flow") not in PROCESSES:
         raise RelcoreError("the checkpoint's header has no recipe this version can read: release it again")
-    known = {field.name for field in fields(TrainConfig)}
-    return TrainConfig(**{key: value for key, value in recipe.items() if key in known})
+    return TrainConfig(**{key: value for key, value in recipe.items() if key in recipe_fields()})
 
 
 def recipe_from(given: dict, settings: list[str], resume: Path | None = None) -> TrainConfig:
@@ -79,7 +83,7 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
         raise RelcoreError(
             f"'{resume}' holds no training run ({error}): name the folder of one; to start one, leave out --resume"
         ) from error
-    kinds = {field.name: field.type for field in fields(TrainConfig)}
+    kinds = recipe_fields()
     if unknown := sorted(base.keys() - kinds):
         raise RelcoreError(f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, which "
                            "this one does not have: train it anew in another folder")  # fmt: skip
