@@ -8,7 +8,6 @@ vector a word, so that nothing about the relation can leak from one word into an
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from ..paths import TABLES
 from .prompts import ROLES, parse
 
 END = "</s>"
+POSITIONS = 0.5**0.5  # length of RTE's positions over that of its words, if a recipe does not say otherwise
 MAX_LENGTH = 20  # tokens of a prompt, end token included (the paper's)
 
 
@@ -44,24 +44,24 @@ class Text:
 
 
 class RandomTokenEncoder:
-    """RTE: a fixed N(0, 1) vector a word, plus sinusoidal positions (base 10000, amplitude 1).
+    """RTE: a fixed N(0, 1) vector per word, plus sinusoidal positions (base 10000).
 
     Every word has a vector of its own, drawn from (seed, word) alone: a synonym never seen in
     training can be encoded, which the paper's closed table of 26 pieces could not.
-    positions=False is the control whose text is a bag of words.
+    positions: their length over that of a word, 1 in the paper; 0 is the control whose text is a bag of words.
     The empty prompt, the unconditional input of guidance, is the end token alone.
     """
 
     contextual = False
 
-    def __init__(self, dim: int = 384, seed: int = 0, positions: bool = True):
+    def __init__(self, dim: int = 384, seed: int = 0, positions: float = POSITIONS):
         self.dim, self.seed = dim, seed
         self.name = "rte" if positions else "rte-nopos"
         self._encoded: dict[str, tuple[Tensor, Tensor]] = {}
         place = torch.arange(MAX_LENGTH)[:, None]
         rate = 10000 ** (-torch.arange(0, dim, 2) / dim)
         wave = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], -1).flatten(1)
-        self.positions = wave if positions else torch.zeros_like(wave)  # [token, dim]
+        self.positions = wave * (2**0.5 * positions)  # [token, dim]; a wave of amplitude 1 is sqrt(dim / 2) long
 
     def word(self, word: str) -> Tensor:
         """The vector [dim] of a word, without its position."""
@@ -108,9 +108,8 @@ class TableEncoder:
     """
 
     contextual = True
-    size = 1.5**0.5  # root mean square of RTE: words N(0, 1), positions 1/2
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, positions: float = POSITIONS):
         tensors, self.header = read_tensors(path)
         if "prompts" not in self.header:
             raise RelcoreError(f"'{path}' is not a table of encoded prompts: make one with relcore encode")
@@ -126,7 +125,8 @@ class TableEncoder:
                                "relcore encode") from error  # fmt: skip
         self.name, self.dim, self._live = path.stem, raw.shape[1], None
         self.mean = training.mean(0)  # [dim]
-        self.scale = self.size / float((training - self.mean).square().mean().sqrt())
+        size = (1 + positions**2) ** 0.5  # root mean square of RTE: words N(0, 1) and their positions
+        self.scale = size / float((training - self.mean).square().mean().sqrt())
 
     def raw(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Embeddings [token, dim] as the encoder gives them, and roles [token], of one prompt."""
@@ -176,15 +176,18 @@ def write_table(path: Path, encoder, training: list[str], others: list[str], pro
     return header
 
 
-ENCODERS = {"rte": RandomTokenEncoder, "rte-nopos": partial(RandomTokenEncoder, positions=False)}
+ENCODERS = ("rte", "rte-nopos")
 
 
-def make_encoder(name: str):
-    """The encoder of that name, as a checkpoint's header spells it: RTE, a shipped table, or a table's path."""
+def make_encoder(name: str, positions: float = POSITIONS):
+    """The encoder of that name, as a checkpoint's header spells it: RTE, a shipped table, or a table's path.
+
+    positions: of `RandomTokenEncoder`; a table's vectors are brought to the size of RTE's with such positions.
+    """
     if name in ENCODERS:
-        return ENCODERS[name]()
+        return RandomTokenEncoder(positions=positions if name == "rte" else 0)
     shipped = sorted(path.stem for path in TABLES.glob("*.safetensors"))
     if name not in shipped and not name.endswith(".safetensors"):
         raise RelcoreError(f"unknown encoder '{name}': choose from {', '.join([*ENCODERS, *shipped])}, "
                            "or give the path of a table made by relcore encode")  # fmt: skip
-    return TableEncoder(TABLES / f"{name}.safetensors" if name in shipped else Path(name))
+    return TableEncoder(TABLES / f"{name}.safetensors" if name in shipped else Path(name), positions)

@@ -134,6 +134,14 @@ def compose(colors: tuple[int, int], shapes: tuple[int, int], phrase: str, templ
     return TEMPLATES[template].format(a=a, b=b, r=phrase)
 
 
+def in_form(prompt: str, form: str) -> str:
+    """A training prompt in one of the paper's four caption FORMS: with the colour words of a form left out."""
+    require("form", form, FORMS)
+    parsed = parse(prompt)
+    gone = {f"color{k + 1}" for k in FORMS[form]}
+    return " ".join(prompt[start:end] for start, end, role in parsed.spans if role not in gone)
+
+
 def rewrite(prompt: str, how: str) -> str:
     """A training prompt with the first synonym of every colour or shape, in Title Case, or with doubled spaces."""
     if how == "capitals":
@@ -163,20 +171,26 @@ def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "trai
     return [rewrite(prompt, how) for prompt in prompts] if how else prompts
 
 
+FORMS = {"both": (), "no first": (0,), "no second": (1,), "neither": (0, 1)}  # the colour words a form leaves out
 CAPTIONS = ("canonical", "phrases", "paper", "templates")
 
 
-def caption(scenes: Scenes, rng: np.random.Generator, captions: str = "phrases") -> list[str]:
-    """One training caption a scene.
+def caption(
+    scenes: Scenes, rng: np.random.Generator, captions: str = "phrases", left_out: float | None = None
+) -> list[str]:
+    """One training caption per scene.
 
     captions: "canonical" (8 phrases, both colours named), "phrases" (the 22, uniform within the
-        relation, both colours named), "paper" (the 22, each colour word dropped with p = .5),
+        relation, both colours named), "paper" (the 22, each colour word left out with p = .5),
         "templates" ("phrases" in one of TRAINED_TEMPLATES each).
+    left_out: the probability that a colour word is left out, if not that of `captions`.
     """
     require("captions", captions, CAPTIONS)
+    if left_out is None:
+        left_out = 0.5 if captions == "paper" else 0.0
     pool = CANONICAL if captions == "canonical" else PHRASES
     pick = rng.random(len(scenes))
-    keep = rng.random((len(scenes), 2)) < (0.5 if captions == "paper" else 1.0)
+    keep = rng.random((len(scenes), 2)) < 1 - left_out
     colors = np.where(keep, scenes.colors, -1)
     templates = np.array(TRAINED_TEMPLATES if captions == "templates" else ("train",))
     templates = templates[rng.integers(len(templates), size=len(scenes))]

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.encoders import make_encoder
 from ..errors import RelcoreError
 from ..files import read_tensors, sha256, write_tensors
 from ..paths import CHECKPOINTS
@@ -105,7 +104,7 @@ def open_model(name: str, compiled: bool = False):
     """
     model, header = load_model(name)
     recipe = recipe_of(header)
-    encoder = make_encoder(recipe.encoder)
+    encoder = recipe.make_encoder()
     if encoder.dim != model.config.text_dim:
         raise RelcoreError(f"'{name}' reads text of width {model.config.text_dim}, '{recipe.encoder}' gives "
                            f"{encoder.dim}: put back the table it was trained with")  # fmt: skip

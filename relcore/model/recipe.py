@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from ..data.encoders import POSITIONS, make_encoder
 from ..data.prompts import CAPTIONS
 from ..errors import RelcoreError
 from .diffusion import PROCESSES, RectifiedFlow
@@ -19,7 +20,10 @@ class TrainConfig:
     seed: int = 0
     samples: int = 192_000  # pictures seen in all; the learning rate falls over the last 30 % of them
     batch: int = 64  # pictures a step, over all processes
+    positions: float = POSITIONS  # length of RTE's positions over that of its words, as the encoder takes it
     captions: str = "phrases"  # see data.prompts.caption
+    named: int = 0  # of captions "paper": so many first samples have both colours named in every caption,
+    bare: int = 0  # and so many after them no colour; the rest has each colour left out with p = .5
     process: str = "flow"
     noise_mean: float = RectifiedFlow.mean  # of logit t; -0.4 is the usual, unshifted choice
     noise_std: float = RectifiedFlow.std
@@ -38,6 +42,15 @@ class TrainConfig:
         """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30 %."""
         left = (self.samples - samples) / (0.3 * self.samples)
         return min(1.0, (samples / self.batch + 1) / self.warmup, left)
+
+    def left_out(self, samples: int) -> float:
+        """The probability that a caption's colour is left out, after so many samples."""
+        if self.captions != "paper" or samples < self.named:
+            return 0.0
+        return 1.0 if samples < self.named + self.bare else 0.5
+
+    def make_encoder(self):
+        return make_encoder(self.encoder, self.positions)
 
     def make_process(self):
         if self.process == "flow":
@@ -59,6 +72,8 @@ def check(config: TrainConfig) -> None:
             raise RelcoreError(f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}")
     if min(config.samples, config.batch, config.eval_every, config.warmup) < 1 or config.seed < 0:
         raise RelcoreError("samples, batch, eval_every and warmup must be at least 1, seed at least 0")
+    if min(config.named, config.bare) < 0 or (config.named + config.bare and config.captions != "paper"):
+        raise RelcoreError("named and bare are numbers of samples, and go with captions=paper")
 
 
 def recipe_of(header: dict) -> TrainConfig:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from ..data.encoders import make_encoder
 from ..data.prompts import CANONICAL, PHRASES, suite
 from ..errors import RelcoreError
 from ..files import sha256, write_json
@@ -33,7 +32,7 @@ def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RE
     model, header = checkpoints.load_model(str(run / "model.safetensors"))
     weights = {key: value.bfloat16() for key, value in model.state_dict().items()}
     model.load_state_dict(weights)
-    encoder, process, precision = make_encoder(recipe.encoder), recipe.make_process(), fast_precision()
+    encoder, process, precision = recipe.make_encoder(), recipe.make_process(), fast_precision()
     tables = {
         key: evaluate(model, encoder, suite(phrases), range(seeds or n), process=process, precision=precision,
                       progress=f"{name} {key}")

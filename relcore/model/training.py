@@ -20,8 +20,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from ..data.encoders import make_encoder
-from ..data.prompts import CANONICAL, PHRASES, caption, compose, suite
+from ..data.prompts import CANONICAL, FORMS, PHRASES, caption, compose, in_form, suite
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS
 from ..errors import RelcoreError
@@ -49,7 +48,7 @@ class Run:
         if config.batch % self.accelerator.num_processes:
             raise RelcoreError(f"batch {config.batch} is no multiple of the {self.accelerator.num_processes} processes")
         self.config, self.folder, self.snapshots = config, Path(folder), snapshots
-        self.encoder, self.process = make_encoder(config.encoder), config.make_process()
+        self.encoder, self.process = config.make_encoder(), config.make_process()
         torch.manual_seed(config.seed)
         self.model = DiT(replace(PRESETS[config.preset], text_dim=self.encoder.dim)).to(self.accelerator.device)
         self.model = self.model.compiled() if compiled else self.model
@@ -117,7 +116,8 @@ class Run:
         mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
         rng = np.random.default_rng([config.seed, self.step])
         scenes = sample_scenes(config.batch, rng)
-        captions = caption(scenes, rng, config.captions)
+        left_out = config.left_out(self.step * config.batch)
+        captions = caption(scenes, rng, config.captions, left_out)
         dropped = rng.random(config.batch) < config.drop_text
         text = self.encoder.encode(["" if d else c for c, d in zip(captions, dropped, strict=True)][mine])
         image = torch.from_numpy(render(scenes, self.model.config.image_size)[mine])
@@ -213,12 +213,20 @@ class Run:
 
 
 def evaluation_suites(captions: str) -> dict[str, list[str]]:
-    """Prompts scored while training: 96 canonical ones, and 96 spread over the 264 if those are trained."""
+    """Prompts scored while training: 96 canonical ones, and 96 spread over the 264 if those are trained.
+
+    With captions "paper": 66 prompts, three per phrase, in each of the four caption forms.
+    """
+    everything = suite(PHRASES)
+    if captions == "paper":
+        return {form: [in_form(prompt, form) for prompt in spread(everything, 66)] for form in FORMS}
     suites = {"canonical": suite(CANONICAL)}
-    if captions != "canonical":
-        everything = suite(PHRASES)
-        suites["phrases"] = [everything[i] for i in np.linspace(0, len(everything) - 1, 96).round().astype(int)]
-    return suites
+    return suites if captions == "canonical" else {**suites, "phrases": spread(everything, 96)}
+
+
+def spread(prompts: list[str], n: int) -> list[str]:
+    """n of the prompts, evenly spread over the list."""
+    return [prompts[i] for i in np.linspace(0, len(prompts) - 1, n).round().astype(int)]
 
 
 def save_frame(path: Path, model: DiT, encoder, process) -> None:

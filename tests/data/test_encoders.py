@@ -46,6 +46,16 @@ def test_without_positions_a_prompt_is_a_bag_of_words():
     assert not torch.allclose(pooled[0], pooled[1].flip(0))
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.5**0.5, 1.0])
+def test_positions_are_as_long_as_asked_and_tables_as_large(ratio):
+    words = torch.stack([RandomTokenEncoder().word(word) for word in PROMPT.split()])
+    expected = ratio * words.square().sum(1).mean() ** 0.5
+    lengths = RandomTokenEncoder(positions=ratio).positions.norm(dim=1)
+    torch.testing.assert_close(lengths, expected.expand(MAX_LENGTH), rtol=0.05, atol=1e-6)
+    table = make_encoder("e5", ratio).encode(suite(PHRASES))
+    assert table.embeddings[table.mask].square().mean() == pytest.approx(1 + ratio**2, rel=1e-3)
+
+
 def test_positions_are_sines_and_cosines():
     encoder = RandomTokenEncoder()
     assert len({tuple(row) for row in encoder.positions.tolist()}) == MAX_LENGTH

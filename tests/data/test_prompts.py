@@ -5,10 +5,13 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relcore.data.prompts import (
     CANONICAL,
     CAPTIONS,
+    FORMS,
     PHRASES,
     RELATION_SYNONYMS,
     REWRITES,
@@ -18,6 +21,7 @@ from relcore.data.prompts import (
     TRAINED_TEMPLATES,
     caption,
     compose,
+    in_form,
     parse,
     suite,
 )
@@ -172,6 +176,24 @@ def test_templates_of_training_are_spread_evenly_and_leave_others_for_testing():
     for template, share in counts.items():
         expected = p if template in TRAINED_TEMPLATES else 0
         assert abs(share - expected) <= STANDARD_ERRORS * np.sqrt(p * (1 - p) / n) * (expected > 0), template
+
+
+@given(st.sampled_from(suite(PHRASES)), st.sampled_from(list(FORMS)))
+def test_a_form_leaves_out_its_colours_and_nothing_else(prompt, form):
+    whole, formed = parse(prompt), parse(in_form(prompt, form))
+    assert formed.shapes == whole.shapes and formed.relation == whole.relation
+    colors = tuple(-1 if k in FORMS[form] else color for k, color in enumerate(whole.colors))
+    assert formed.colors == colors
+    words = [prompt[start:end] for start, end, _ in whole.spans]
+    assert len(in_form(prompt, form).split()) == len(words) - len(FORMS[form])
+
+
+@pytest.mark.parametrize("left_out", [0.0, 0.5, 1.0])
+def test_colours_are_left_out_as_often_as_asked(left_out):
+    rng = np.random.default_rng(0)
+    texts = caption(sample_scenes(400, rng), rng, "paper", left_out)
+    gone = np.mean([color < 0 for text in texts for color in parse(text).colors])
+    assert gone == left_out if left_out in (0, 1) else abs(gone - left_out) < 0.06
 
 
 @pytest.mark.parametrize("captions, pool", [("canonical", CANONICAL), ("phrases", PHRASES)])

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from relcore.data.prompts import PHRASES, parse
+from relcore.data.prompts import FORMS, PHRASES, parse
 from relcore.errors import RelcoreError
 from relcore.files import read_tensors, write_tensors
 from relcore.model import training
 from relcore.model.checkpoints import load_model, open_model, save_model
 from relcore.model.dit import DiT
-from relcore.model.recipe import TrainConfig, recipe_from, recipe_of
+from relcore.model.recipe import TrainConfig, check, recipe_from, recipe_of
 from relcore.model.training import Run, evaluation_suites
 
 QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
@@ -308,3 +308,29 @@ def test_evaluation_suites_follow_the_captions():
     assert [len(set(prompts)) for prompts in suites.values()] == [96, 96]
     found = {" ".join(p[s:e] for s, e, r in parse(p).spans if r == "relation") for p in suites["phrases"]}
     assert found == {phrase for phrases in PHRASES.values() for phrase in phrases}
+    forms = evaluation_suites("paper")
+    assert {form: len(prompts) for form, prompts in forms.items()} == dict.fromkeys(FORMS, 66)
+    for form, prompts in forms.items():
+        unnamed = [tuple(k for k in (0, 1) if parse(prompt).colors[k] < 0) for prompt in prompts]
+        assert set(unnamed) == {FORMS[form]}
+
+
+def test_the_share_of_colours_left_out_follows_the_recipe():
+    config = TrainConfig(captions="paper", named=100, bare=50)
+    assert [config.left_out(samples) for samples in (0, 99, 100, 149, 150, 10_000)] == [0, 0, 1, 1, 0.5, 0.5]
+    assert TrainConfig(captions="paper").left_out(0) == 0.5
+    assert {TrainConfig().left_out(samples) for samples in (0, 10_000)} == {0}
+    with pytest.raises(RelcoreError, match="captions=paper"):
+        check(TrainConfig(named=100))
+
+
+def test_a_run_with_stages_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    staged = replace(QUICK, captions="paper", named=16, bare=16, positions=1.0)
+    train(staged, tmp_path / "straight")
+    interrupt_at(3, monkeypatch)
+    with pytest.raises(RelcoreError, match="--resume"):
+        train(staged, tmp_path / "halted")
+    monkeypatch.undo()
+    monkeypatch.setattr(training, "evaluation_suites", lambda captions: PROMPTS)
+    train(staged, tmp_path / "halted", resume=True)
+    assert_same_run(tmp_path / "straight", tmp_path / "halted")
