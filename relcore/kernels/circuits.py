@@ -34,7 +34,7 @@ from ..data.prompts import PHRASES, ROLES, suite
 from ..data.scenes import COLORS, RELATIONS, SHAPES
 from ..errors import RelcoreError, require
 from ..model.checkpoints import manifest, open_model, shipped
-from ..model.dit import DiT
+from ..model.dit import DiT, affine
 from ..model.evaluation import stored
 from ..paths import RESULTS
 from .factors import factor_table, relation_effects, word_vectors
@@ -223,8 +223,9 @@ def ov(model: DiT, layer: int, head: int) -> Tensor:
         raise RelcoreError(f"no head L{layer}H{head}: take layers 0 to {model.config.depth - 1}, "
                            f"heads 0 to {model.config.heads - 1}")  # fmt: skip
     attention = model.blocks[layer].cross_attn
-    w_v = attention.W_V.weight.unflatten(0, (attention.heads, -1))[head]  # [d_head, d]
-    return (attention.W_O.weight.unflatten(1, (attention.heads, -1))[:, head] @ w_v).T
+    w_v, w_o = (affine(layer, model.positions)[0] for layer in (attention.W_V, attention.W_O))
+    w_v = w_v.unflatten(0, (attention.heads, -1))[head]  # [d_head, d]
+    return (w_o.unflatten(1, (attention.heads, -1))[:, head] @ w_v).T
 
 
 @torch.no_grad()
@@ -233,7 +234,8 @@ def write_directions(model: DiT, vectors: Tensor) -> Tensor:
 
     vectors: [vector, d] after the caption MLP. With the bias of W_V, without that of W_O, which no head owns.
     """
-    w_o = torch.stack([block.cross_attn.W_O.weight for block in model.blocks]).unflatten(2, (model.config.heads, -1))
+    w_o = torch.stack([affine(block.cross_attn.W_O, model.positions)[0] for block in model.blocks])
+    w_o = w_o.unflatten(2, (model.config.heads, -1))
     return torch.einsum("lhvk,lehk->lhve", _project(model, "W_V", vectors), w_o)
 
 

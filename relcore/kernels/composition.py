@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..data.prompts import WORD_ROLES, parse
 from ..errors import RelcoreError
-from ..model.dit import D_HEAD, DiT, time_features, unpatchify
+from ..model.dit import D_HEAD, DiT, affine, time_features, unpatchify
 from .capture import capture
 from .circuits import keys, ov, screen, write_directions
 from .factors import word_vectors
@@ -96,7 +96,8 @@ def written_scores(model: DiT, written: Tensor, vectors: Tensor) -> Tensor:
     [layer, head, vector, ...]: (vector W_Q) . (W_K text + bias) / sqrt(d_head). The bias of W_Q is left out: it is
     there without the vector.
     """
-    w_q = torch.stack([block.cross_attn.W_Q.weight for block in model.blocks])  # [layer, head * d_head, d]
+    # [layer, head * d_head, d]
+    w_q = torch.stack([affine(block.cross_attn.W_Q, model.positions)[0] for block in model.blocks])
     q = (written.to(w_q) @ w_q.transpose(1, 2)).unflatten(-1, (model.config.heads, D_HEAD)).transpose(1, 2)
     scores = q @ keys(model, vectors.flatten(0, -2)).transpose(-1, -2) / D_HEAD**0.5
     return scores.unflatten(-1, vectors.shape[:-1])
@@ -122,9 +123,10 @@ def q_composition(model: DiT, source: Head, draws: int = 100) -> pd.DataFrame:
     rows = []
     for layer in range(source.layer + 1, model.config.depth):
         attention = model.blocks[layer].cross_attn
+        w_q, w_k = (affine(p, model.positions)[0] for p in (attention.W_Q, attention.W_K))
         for head in range(model.config.heads):
             part = slice(head * D_HEAD, (head + 1) * D_HEAD)
-            qk = attention.W_Q.weight[part].T @ attention.W_K.weight[part]
+            qk = w_q[part].T @ w_k[part]
             values = (matrices @ qk).norm(dim=(1, 2)) / matrices.norm(dim=(1, 2)) / qk.norm()
             rows.append((layer, head, float(values[0]), *values[1:].quantile(torch.tensor([0.025, 0.975])).tolist()))
     return pd.DataFrame(rows, columns=["layer", "head", "value", "null_low", "null_high"])

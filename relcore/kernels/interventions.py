@@ -90,7 +90,6 @@ def at_heads(heads: list[Head], part: str, change: Callable[[str, Tensor, int], 
     def edit(name: str, value: Tensor, step: int) -> Tensor:
         if when is not None and step not in when:
             return value
-        value = value.clone()
         value[:, layers[name]] = change(name, value[:, layers[name]], step)
         return value
 

@@ -200,6 +200,8 @@ def sample(model: DiT, encoder, prompts: list[str], seeds: list[int], *, process
         rows = slice(start, start + batch)
         text = encoder.encode([*prompts[rows], ""]).to(device)
         x = initial_noise(seeds[rows], model.config.image_size).to(device)
+        if model.tap:
+            model.tap.new_batch(len(x))
         with half:
             denoise = guided(model, process, text, guidance, guided_until)
             out.append(to_pixels(SAMPLERS[sampler](denoise, process, x, times, callback)))

@@ -86,6 +86,26 @@ def noted(tap, part: nn.Module, name: str, value: Tensor) -> Tensor:
     return tap(f"{part.name}.{name}", value) if tap else value
 
 
+def affine(layer: nn.Module, like: Tensor) -> tuple[Tensor, Tensor | float]:
+    """Weight [out, in] and bias [out] of a projection, which takes the dtype and device of `like`.
+
+    nn.Linear has them. What stands in its place need not: the `weight` of a LoRA layer is that of
+    its base alone, and a quantised one is packed. There both are read from what it makes of the
+    unit vectors and of 0. Raises RelcoreError if its output is not affine in its input.
+    """
+    if type(layer) is nn.Linear:
+        return layer.weight, 0 if layer.bias is None else layer.bias
+    size = 1024  # of the units: against it the bias is small, and costs the weight no digits
+    units = size * torch.eye(layer.in_features, dtype=like.dtype, device=like.device)
+    bias, there, back = layer(torch.zeros_like(units[0])), layer(units), layer(-units)
+    if (there + back - 2 * bias).abs().max() > 0.01 * there.abs().max():
+        raise RelcoreError(
+            f"a projection of class {type(layer).__name__} has no weight to read, as its output is "
+            "not linear in its input: put the model in eval mode, or merge the adapter"
+        )
+    return (there - bias).T / size, bias
+
+
 class Attention(nn.Module):
     """Multi-head attention with separate W_Q, W_K, W_V, W_O (screening and ablation need them)."""
 
@@ -102,20 +122,27 @@ class Attention(nn.Module):
         return self.split(self.W_K(source)), self.split(self.W_V(source))
 
     def forward(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, tap) -> Tensor:
-        """x: [batch, image, d]; k, v: [batch, head, source, d_head]; mask: bool [batch, 1, 1, source]."""
+        """x: [batch, image, d]; k, v: [batch, head, source, d_head]; mask: [batch, 1, 1, source].
+
+        A mask is bool, True where attended, or float, added to the scores: as in torch's attention.
+        """
         # Written out, not torch's fused attention: that is a third as fast on a CPU, and gives no pattern.
         tap = tap if tap and tap.wants(self.name) else None
         note = partial(noted, tap, self)
         q, k, v = note("q", self.split(self.W_Q(x))), note("k", k), note("v", v)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [batch, head, image, source]
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+            hide = mask.dtype == torch.bool
+            scores = scores.masked_fill(~mask, -torch.inf) if hide else scores + mask
         pattern = note("pattern", note("scores", scores).softmax(-1))
         z = note("z", pattern @ v)  # [batch, head, image, d_head]
         if tap and tap.wants(f"{self.name}.result"):
-            w_o = self.W_O.weight.unflatten(1, (self.heads, -1))  # [d, head, d_head]
+            weight, bias = affine(self.W_O, z)
+            w_o = weight.unflatten(1, (self.heads, -1))  # [d, head, d_head]
             result = torch.einsum("bhid,ehd->bhie", z, w_o)  # [batch, head, image, d]
-            return note("result", result).sum(1) + self.W_O.bias
+            edited = note("result", result)
+            if edited is not result:  # else not summed here, which would round otherwise
+                return edited.sum(1) + bias
         return self.W_O(z.transpose(1, 2).flatten(2))
 
 
@@ -182,7 +209,9 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(width, i) for i in range(config.depth))
         self.final_scale_shift = modulation(2, width)
         self.unembed = nn.Linear(width, pixels)
-        self.tap = None  # set by kernels.capture: called as tap(name, activation) -> activation
+        # Set by kernels.capture: called as tap(name, activation) -> activation, and by `sample` as
+        # tap.new_batch(pictures).
+        self.tap = None
         self.run_block = Block.forward  # or as `compiled`
         self._initialise()
 
@@ -217,7 +246,16 @@ class DiT(nn.Module):
         return self
 
     def read_text(self, text: Text) -> TextState:
-        """Caption MLP and each layer's text keys and values: once per prompt, not per step."""
+        """Caption MLP and each layer's text keys and values: once per prompt, not per step.
+
+        Raises RelcoreError for a prompt without tokens: attention to nothing is not a number.
+        """
+        if not text.mask.any(1).all():
+            empty = int(text.mask.any(1).int().argmin())
+            raise RelcoreError(
+                f"the mask leaves no token of prompt {empty} of {len(text.mask)}, counted from 0: "
+                "an encoder must give every prompt at least one"
+            )
         source = self.caption_mlp(text.embeddings)  # [prompt, token, d]
         pairs = [block.cross_attn.keys_values(source) for block in self.blocks]
         return TextState([k for k, _ in pairs], [v for _, v in pairs], text.mask[:, None, None])

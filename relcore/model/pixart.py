@@ -5,10 +5,12 @@ of 4 channels with a learned variance beside them; GELU is the tanh form; positi
 of the transformer computes by relcore's `Block.forward` on its own parameters from then on: the same numbers to
 rounding, every activation named as in `kernels/capture.py`. All around the blocks stays diffusers', so that a pipeline
 which holds the transformer is captured and edited, too. No fused attention, no dropout inside it: for eval mode.
+Parts are looked up in the transformer at every use, as adapters (LoRA) put layers in their place.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 from torch import Tensor, nn
 
@@ -25,24 +27,41 @@ class PixArtConfig(DiTConfig):
     channels: int = 4
 
 
+def part(name: str) -> property:
+    """The submodule or parameter of `self.source` that has this name now."""
+    return property(lambda self: attrgetter(name)(self.source))
+
+
 class PixArtAttention(Attention):  # on the parameters of a diffusers attention
+    W_Q, W_K, W_V = part("to_q"), part("to_k"), part("to_v")
+    W_O = property(lambda self: self.source.to_out[0])
+
     def __init__(self, source, name: str):
         nn.Module.__init__(self)
-        self.name, self.heads = name, source.heads
-        self.W_Q, self.W_K, self.W_V, self.W_O = source.to_q, source.to_k, source.to_v, source.to_out[0]
+        self.source, self.name, self.heads = source, name, source.heads
 
 
 class PixArtBlock(Block):  # on the parameters of a diffusers block
+    mlp, scale_shift = part("ff"), part("scale_shift_table")
+
     def __init__(self, source, index: int):
         nn.Module.__init__(self)
-        self.name = f"blocks.{index}"
+        self.source, self.name = source, f"blocks.{index}"
         self.attn = PixArtAttention(source.attn1, f"{self.name}.attn")
         self.cross_attn = PixArtAttention(source.attn2, f"{self.name}.cross_attn")
-        self.mlp, self.scale_shift = source.ff, source.scale_shift_table
 
 
-def obstacles(transformer) -> list[str]:
-    """What this transformer has that `PixArt` would compute otherwise; diffusers itself refuses other norm types."""
+def check(transformer, watched: bool = False) -> None:
+    """RelcoreError if the transformer has `obstacles`."""
+    if found := obstacles(transformer, watched):
+        raise RelcoreError(f"cannot watch this transformer: it has {' and '.join(found)}")
+
+
+def obstacles(transformer, watched: bool) -> list[str]:
+    """What this transformer has that `PixArt` would compute otherwise.
+
+    Diffusers itself refuses other norm types. watched: whether a `PixArt` computes its blocks.
+    """
     if type(transformer).__name__ != "PixArtTransformer2DModel":
         return [f"the class {type(transformer).__name__}, not PixArtTransformer2DModel"]
     c, blocks = transformer.config, transformer.transformer_blocks
@@ -53,27 +72,34 @@ def obstacles(transformer) -> list[str]:
         "no cross-attention, or a gated one": c.cross_attention_dim is None or c.attention_type != "default",
         "normalised queries or keys": any(a.norm_q is not None or a.norm_k is not None for a in attention),
         f"other attention processors ({', '.join(sorted(processors))})": processors,
-        "replaced blocks (watched already, or offloaded one by one)": any("forward" in vars(b) for b in blocks),
+        "replaced blocks (watched already, or offloaded one by one)": (
+            not watched and any("forward" in vars(b) for b in blocks)
+        ),
     }
     return [text for text, true in found.items() if true]
 
 
 class PixArt(nn.Module):
-    """A model for the kernels on a PixArtTransformer2DModel, changed in place; RelcoreError if it has `obstacles`."""
+    """A model for the kernels on a PixArtTransformer2DModel, changed in place.
+
+    Raises RelcoreError for a transformer that it would not compute as diffusers does, and at the
+    next pass if it becomes one later.
+    """
+
+    caption_mlp = property(lambda self: self.transformer.caption_projection or nn.Identity())
 
     def __init__(self, transformer):
         super().__init__()
-        if found := obstacles(transformer):
-            raise RelcoreError(f"cannot watch this transformer: it has {' and '.join(found)}")
+        check(transformer)
         c = transformer.config
         text_dim = c.caption_channels or c.cross_attention_dim
         self.config = PixArtConfig(c.num_layers, transformer.inner_dim, c.sample_size, c.patch_size, text_dim,
                                    c.num_attention_heads, c.in_channels)  # fmt: skip
         self.transformer, self.tap = transformer, None
-        self.caption_mlp = transformer.caption_projection or nn.Identity()
         self.blocks = nn.ModuleList(PixArtBlock(source, i) for i, source in enumerate(transformer.transformer_blocks))
         for source, block in zip(transformer.transformer_blocks, self.blocks, strict=True):
             source.forward = partial(self._block, block)
+        transformer.register_forward_pre_hook(lambda *_: check(transformer, watched=True))
 
     @property
     def positions(self) -> Tensor:
@@ -82,10 +108,10 @@ class PixArt(nn.Module):
 
     def _block(self, block: PixArtBlock, x: Tensor, attention_mask=None, encoder_hidden_states=None,
                encoder_attention_mask=None, timestep=None, *_, **__) -> Tensor:  # fmt: skip
-        """As diffusers calls a block; encoder_attention_mask: added to the scores, [batch, 1, token], 0 or -10000."""
+        """As diffusers calls a block; encoder_attention_mask [batch, 1, token]: added to scores."""
         if attention_mask is not None:
             raise RelcoreError("a mask on image tokens is not supported: leave attention_mask out")
-        mask = None if encoder_attention_mask is None else encoder_attention_mask[:, None] > -5000
+        mask = None if encoder_attention_mask is None else encoder_attention_mask[:, None]
         keys, values = block.cross_attn.keys_values(encoder_hidden_states)
         return block(x, timestep.unflatten(1, (6, -1)), keys, values, mask, self.tap)
 

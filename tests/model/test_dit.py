@@ -9,7 +9,7 @@ import torch
 from relcore.data.encoders import RandomTokenEncoder, Text
 from relcore.errors import RelcoreError
 from relcore.kernels.capture import capture
-from relcore.model.dit import PRESETS, DiT, DiTConfig, position_table
+from relcore.model.dit import PRESETS, DiT, DiTConfig, affine, position_table
 
 PROMPTS = ["red square is above blue circle", "blue circle is diagonally up and left from red triangle", ""]
 # Sums of a few hundred fp32 terms, taken in another order.
@@ -143,3 +143,27 @@ def test_without_a_compiler_compiling_says_what_to_install(tiny, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(RelcoreError, match="install g"):
         tiny.compiled()
+
+
+def test_a_prompt_without_tokens_is_refused(tiny):
+    text = RandomTokenEncoder().encode(PROMPTS)
+    text.mask[1] = False
+    with pytest.raises(RelcoreError, match="no token of prompt 1 of 3"):
+        tiny(*inputs(3), text)
+
+
+@pytest.mark.parametrize("dtype, digits", [(torch.float32, 2e-7), (torch.bfloat16, 1e-2)])
+def test_weight_and_bias_of_a_layer_that_hides_them(dtype, digits):
+    """Also under a bias that would drown the weights in its rounding."""
+    torch.manual_seed(0)
+    inner = torch.nn.Linear(32, 16, dtype=dtype).requires_grad_(False)
+    inner.bias.mul_(100)
+    hidden = torch.nn.Sequential(inner)
+    hidden.in_features = 32
+    weight, bias = affine(hidden, inner.weight)
+    assert torch.equal(bias, inner.bias) and weight.dtype == dtype
+    atol = digits * float(inner.weight.abs().max())
+    torch.testing.assert_close(weight, inner.weight, rtol=0, atol=atol)
+    hidden.append(torch.nn.GELU())
+    with pytest.raises(RelcoreError, match="class Sequential.*not linear"):
+        affine(hidden, inner.weight)

@@ -11,7 +11,7 @@ import torch
 from relcore.data.encoders import make_encoder
 from relcore.errors import RelcoreError
 from relcore.kernels.capture import activation_names, capture
-from relcore.kernels.circuits import ramps, screen, write_directions
+from relcore.kernels.circuits import ov, ramps, screen, write_directions
 from relcore.kernels.synopsis import role_attention
 from relcore.model.diffusion import IDDPM, sample
 from relcore.model.pixart import PixArt
@@ -46,6 +46,107 @@ def arguments(model, conditions: bool = False) -> dict:
     return {"hidden_states": picture, "encoder_hidden_states": text.embeddings, "encoder_attention_mask": text.mask,
             "timestep": torch.tensor([999, 30]), "added_cond_kwargs": size if conditions else None,
             "return_dict": False}  # fmt: skip
+
+
+class Lora(torch.nn.Module):
+    """As peft's layer: around a projection, whose weight and bias it gives as its own."""
+
+    def __init__(self, base: torch.nn.Linear):
+        super().__init__()
+        self.base_layer, self.in_features = base, base.in_features
+        self.down = torch.nn.Linear(base.in_features, 4, bias=False)
+        self.up = torch.nn.Linear(4, base.out_features, bias=False)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    weight = property(lambda self: self.base_layer.weight)
+    bias = property(lambda self: self.base_layer.bias)
+
+    def forward(self, x):
+        return self.base_layer(x) + self.up(self.down(self.dropout(x)))
+
+
+def adapted(peer, merged: bool = False):
+    """LoRA on every kind of layer that pipelines put it on; merged: into the weights."""
+    torch.manual_seed(1)
+    for block in peer.transformer_blocks:
+        both = (block.attn1, block.attn2)
+        ends = [(a, name) for a in both for name in ("to_q", "to_k", "to_v")]
+        ends += [*((a.to_out, "0") for a in both), (block.ff.net[0], "proj"), (block.ff.net, "2")]
+        for owner, name in ends:
+            lora = Lora(getattr(owner, name)).eval().requires_grad_(False)
+            if merged:
+                lora.base_layer.weight += lora.up.weight @ lora.down.weight
+            else:
+                setattr(owner, name, lora)
+    return peer
+
+
+@pytest.mark.parametrize("first", ["the adapter", "the watching"])
+def test_low_rank_adapters_are_computed_recorded_and_screened(first):
+    """Against diffusers on merged weights."""
+    merged = adapted(transformer(**LATENTS), merged=True)
+    given = arguments(merged)
+    (expected,) = merged(**given)
+    peer = transformer(**LATENTS)
+    assert (peer(**given)[0] - expected).abs().max() > 0.1
+    if first == "the adapter":
+        model = PixArt(adapted(peer))
+    else:
+        model = PixArt(peer)
+        adapted(peer)
+    twin = PixArt(merged)
+    torch.testing.assert_close(peer(**given)[0], expected, **CLOSE)
+    with capture(model, ["*"]) as cache, capture(twin, ["*"]) as theirs:
+        torch.testing.assert_close(peer(**given)[0], expected, **CLOSE)
+        merged(**given)
+    for key, value in theirs.items():
+        torch.testing.assert_close(cache[key], value, **CLOSE)
+    with capture(model, edits={"*.result": lambda value, step: value}):
+        torch.testing.assert_close(peer(**given)[0], expected, **CLOSE)
+    tables = [screen(m, make_encoder("rte"), "words", draws=20) for m in (model, twin)]
+    np.testing.assert_allclose(tables[0].cosine, tables[1].cosine, atol=1e-4)
+    vectors = torch.randn(3, 48, generator=torch.Generator().manual_seed(0))
+    for kernel, what in ((write_directions, (vectors,)), (ov, (1, 0))):
+        torch.testing.assert_close(kernel(model, *what), kernel(twin, *what), **CLOSE)
+
+
+def test_what_has_no_weight_to_read_is_said():
+    """A random dropout makes the layer's output no function of its input."""
+    peer = adapted(transformer(**LATENTS))
+    model, given = PixArt(peer), arguments(peer)
+    peer.transformer_blocks[0].attn2.to_out[0].train()
+    unreadable = pytest.raises(RelcoreError, match="class Lora.*eval mode")
+    with capture(model, ["blocks.0.cross_attn.result"]), unreadable:
+        peer(**given)
+
+
+def test_weights_put_in_later_are_used():
+    peer, other = transformer(**LATENTS), transformer(1, **LATENTS)
+    PixArt(peer)
+    peer.load_state_dict(other.state_dict(), assign=True)
+    given = arguments(peer)
+    torch.testing.assert_close(peer(**given)[0], other(**given)[0], **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["one prompt hidden", "added to the scores"])
+def test_masks_are_those_of_diffusers(kind):
+    """Hidden means -10000, so of a prompt that is hidden as a whole every token is attended to."""
+    peer = transformer(**LATENTS)
+    given = arguments(peer)
+    mask = given["encoder_attention_mask"]
+    given["encoder_attention_mask"] = (
+        mask & torch.tensor([[True], [False]])
+        if kind == "one prompt hidden"
+        else torch.randn(mask.shape, generator=torch.Generator().manual_seed(0))[:, None]
+    )
+    (before,) = peer(**given)
+    model = PixArt(peer)
+    with capture(model, ["*.pattern"]) as cache:
+        (after,) = peer(**given)
+    # fp32 keeps three digits after the point of a score that -10000 was added to.
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(after[0], before[0], **CLOSE)
+    assert all(value.isfinite().all() for value in cache.values())
 
 
 @pytest.mark.parametrize("shape", [PIXELS, LATENTS, {**LATENTS, "use_additional_conditions": True}])
@@ -165,5 +266,10 @@ def test_what_cannot_be_watched_is_refused():
         PixArt(transformer(norm_elementwise_affine=True))
     with pytest.raises(RelcoreError, match="the class Linear"):
         PixArt(torch.nn.Linear(1, 1))
+    later = transformer(**LATENTS)
+    PixArt(later)
+    later.fuse_qkv_projections()
+    with pytest.raises(RelcoreError, match="FusedAttnProcessor2_0"):
+        later(**arguments(later))
     with pytest.raises(RelcoreError, match="4 channels"):
         sample(PixArt(transformer(**LATENTS)), make_encoder("rte"), PROMPTS[:1], [0])
