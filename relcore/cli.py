@@ -319,7 +319,9 @@ def main() -> None:
     except RelcoreError as error:
         if debug:
             raise
-        print(f"relcore: {' '.join(str(error).split())}", file=sys.stderr)
+        # One line, with its doubled spaces: they may be what is wrong with a prompt.
+        line = " ".join(part.strip() for part in str(error).splitlines())
+        print(f"relcore: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

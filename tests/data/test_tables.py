@@ -28,11 +28,12 @@ def shipped(request):
 def table(tmp_path):
     """A small table, of RTE, in a file to spoil."""
     rte = RandomTokenEncoder(dim=8)
-    encoder = SimpleNamespace(
-        name="e5",
-        source={},
-        encode_one=lambda prompt: (rte.encode([prompt]).embeddings[0], rte.encode([prompt]).roles[0]),
-    )
+
+    def encode_one(prompt):
+        text = rte.encode([prompt])
+        return text.embeddings[0].half().float(), text.roles[0]
+
+    encoder = SimpleNamespace(name="e5", source={}, tokens=encode_one, encode_one=encode_one)
     write_table(tmp_path / "small.safetensors", encoder, PROMPTS, ["red square is below blue circle"])
     return tmp_path / "small.safetensors"
 
@@ -124,7 +125,8 @@ def test_reading_gives_what_was_written(table):
 def test_the_scale_is_set_by_the_training_prompts_each_once(table):
     rows = torch.cat([RandomTokenEncoder(dim=8).encode([p]).embeddings[0].half().float() for p in PROMPTS])
     torch.testing.assert_close(TableEncoder(table).mean, rows.mean(0))
-    encoder = SimpleNamespace(name="e5", source={}, encode_one=TableEncoder(table).raw)
+    raw = TableEncoder(table).raw
+    encoder = SimpleNamespace(name="e5", source={}, tokens=raw, encode_one=raw)
     write_table(table.parent / "again.safetensors", encoder, PROMPTS * 2, ["red square is below blue circle"])
     assert (table.parent / "again.safetensors").read_bytes() == table.read_bytes()
 
@@ -179,6 +181,7 @@ SPOILED = {
     "a prompt too few": lambda tensors, header: header["prompts"].pop(),
     "no lengths": lambda tensors, header: tensors.pop("lengths"),
     "no training prompts": lambda tensors, header: header.update(training=0),
+    "vectors all alike": lambda tensors, header: tensors["embeddings"].fill_(1),
     "not a number": lambda tensors, header: tensors["embeddings"][-1].fill_(torch.nan),
 }
 
