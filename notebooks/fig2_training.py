@@ -40,7 +40,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image
 
 from relcore.data import prompts, scenes, scoring
 from relcore.data.encoders import make_encoder
@@ -113,7 +112,10 @@ print("seeds of each arm", *(f"{label}: {seeds[label]}" for label in ARMS.values
 rte = pd.concat([arms(["rte-micro"], scoring.METRICS, suite) for suite in ("canonical", "phrases")])
 rte = rte.assign(suite=rte.suite.map({"canonical": "canonical phrases", "phrases": "all 22 phrases"}))
 colors = {figures.METRIC_NAMES[m]: c for m, c in figures.METRIC_COLORS.items()}
-Image(figures.to_png(figures.curves(rte, "metric_name", "suite", colors)))
+figures.show(
+    figures.curves(rte, "metric_name", "suite", colors),
+    "Two panels of accuracy against pictures seen, with canonical and with all phrases, much alike: colour is there first, shape, binding and loose relation then rise nearly together, the relation last, and the strict relation stays far behind.",
+)
 
 # %% [markdown]
 # Colours come first. Shape, binding and relation then rise nearly together: rte-micro (seed 0) reaches one half in all three after 56 thousand pictures. The relation still comes last: its
@@ -133,7 +135,10 @@ for run in times.run.unique():
 # %% mystnb={"figure": {"caption": "The training loss of the four arms (mean squared error of the velocity that the network predicts, the picture less the noise), averaged over each 8 thousand pictures, a line a seed. Micro scale; RTE with and without positions, e5-small, MiniLM.", "name": "fig-loss"}}
 losses = curve[(curve.metric == "loss") & curve.arm.isin([ARMS[a] for a in TRAINED])]
 loss = pd.concat([losses[losses.arm == ARMS[name]] for name in TRAINED]).assign(panel="velocity loss").query("samples > 8000")
-_ = figures.curves(loss, "arm", "panel", ylabel="velocity loss", ylim=None, unit="run")
+figures.show(
+    figures.curves(loss, "arm", "panel", ylabel="velocity loss", ylim=None, unit="run"),
+    "The training loss of all runs falls steeply at first and slowly later, with little between the encoders; one run of MiniLM and one of e5-small jump up on the way and come back.",
+)
 
 # %% [markdown]
 # The same eight prompts with the same noise, as training goes on, with two encoders. From left to right: red square above blue triangle, blue triangle below red circle, red circle to the left of
@@ -145,7 +150,10 @@ STRIPS = {ARMS[name]: RESULTS / "training" / name / "frames" for name in ("rte-m
 moments = sorted(file.name for file in STRIPS["RTE"].glob("*.png"))[2::3]  # every 24 thousand
 controls.frames(
     lambda moment: figures.to_png(figures.strips({label: folder / moment for label, folder in STRIPS.items()})),
-    moments, "samples", [f"{int(moment.split('.')[0]) // 1000} thousand pictures" for moment in moments],
+    moments,
+    "samples",
+    [f"{int(moment.split('.')[0]) // 1000} thousand pictures" for moment in moments],
+    alt="Eight pictures in a row for either encoder, the same prompts from the same noise, after more and more training pictures: blurs become two clear objects in their places.",
 )
 
 # %% [markdown]
@@ -158,7 +166,10 @@ controls.frames(
 
 # %% mystnb={"figure": {"caption": "Training with four text encoders, a line a seed: canonical prompts, 96 pictures a point (95 % intervals are up to .1 either way), 14 steps, guidance 2 throughout. RTE without positions, seed 1, over half as many pictures. Micro scale.", "name": "fig-encoders"}}
 every = pd.concat([shares[(shares.arm == ARMS[name]) & (shares.suite == "canonical") & (shares.metric == m)].assign(metric_name=figures.METRIC_NAMES[m]) for m in COLOR_TO_RELATION for name in TRAINED])
-Image(figures.to_png(figures.curves(every, "arm", "metric_name", unit="run"), 64))
+figures.show(
+    figures.curves(every, "arm", "metric_name", unit="run"),
+    "Four panels of accuracy against pictures seen, a line a run: most runs of RTE, e5-small and MiniLM rise to the top, while two runs of RTE stay at the bottom in binding and relation, with the control without positions.",
+)
 
 # %% [markdown]
 # **Whether RTE learns is a matter of luck.** With seeds 0, 2 and 3 the loose relation passes one half after 56 or 64 thousand pictures, with shape and binding. With seeds 1 and 4 it never does: to the end of their training these models
@@ -204,13 +215,19 @@ kept = pd.DataFrame([
     for t, hits in pd.DataFrame(rows).groupby("t", sort=False).share
     for low, high in [scoring.wilson(hits.sum(), len(hits))]
 ])
-_ = figures.shares(kept, "t", "what", ylabel="share of pictures")
+figures.show(
+    figures.shares(kept, "t", "what", ylabel="share of pictures"),
+    "Bars of how many pictures keep the true displacement, by the share of the scene in the noise at the start: none without it, more and more with it, and nearly all at the largest.",
+)
 
 # %% [markdown]
 # With the usual levels shapes come, but after 96 thousand pictures binding is still at chance, below one half of shape, and few pictures are in the right relation; with ours both are there from 56 thousand on.
 
 # %% mystnb={"figure": {"caption": "Two distributions of noise levels: the shipped one and the usual one, to 96 thousand pictures at constant rate. Canonical prompts, 96 pictures a point; one seed, bands are 95 % intervals. Micro scale, random token embeddings, all 22 phrases in training.", "name": "fig-noise-levels"}}
-Image(figures.to_png(figures.curves(arms(["rte-micro", "rte-unshifted-micro"], last=96_000), "arm", "metric_name")))
+figures.show(
+    figures.curves(arms(["rte-micro", "rte-unshifted-micro"], last=96_000), "arm", "metric_name"),
+    "Four panels of accuracy against pictures seen: with the usual noise levels colours come as well, but shape stays far below the shipped levels' curve, and binding and relation stay near the bottom.",
+)
 
 # %% [markdown]
 # Shapes rise over the whole of training, and an object that cannot be recognised cannot be bound. So it says more to ask:
@@ -236,7 +253,10 @@ asked = [ARMS[name] for name in ("rte-micro", "e5-micro", "rte-nopos-micro", "rt
 table = shares[(shares.suite == "canonical") & shares.arm.isin(asked)]
 ratios = pd.concat([given(table, "binding", "shape"), given(table, "relation_loose", "binding")])
 ratios = ratios.sort_values("arm", key=lambda column: column.map(asked.index), kind="stable")
-Image(figures.to_png(figures.curves(ratios, "arm", "what", marks={"one half": 0.5, "a quarter": 0.25})))
+figures.show(
+    figures.curves(ratios, "arm", "what", marks={"one half": 0.5, "a quarter": 0.25}),
+    "Two panels of conditional accuracy: e5-small and RTE bind most shapes that they draw and place most bound pairs right, while the control, the usual noise levels and the small caption MLP stay near the lines of chance.",
+)
 
 # %% [markdown]
 # ## When the text is heard
@@ -270,7 +290,10 @@ print(f"words, PixArt's N(0, .02): {text_size():.3f}")
 relations = {relation: prompts.compose((0, 1), (0, 2), prompts.CANONICAL[relation][0]) for relation in scenes.RELATIONS}
 noise, at_start = initial_noise(list(range(32)), model.config.image_size), torch.zeros(32)
 first = torch.stack([model(noise, at_start, encoder.encode([text] * 32)).mean(0) for text in relations.values()])
-Image(figures.to_png(figures.picture_grid(to_pixels(first).numpy(), list(relations), columns=8, width=1.2)))
+figures.show(
+    figures.picture_grid(to_pixels(first).numpy(), list(relations), columns=8, width=1.2),
+    "Eight blurred gray pictures, one a relation, predicted from pure noise: a red and a blue cloud without shape already lie on the sides that the relation asks for.",
+)
 
 # %% tags=["nbval-check-output"]
 mass = (first[:, [0, 2]].clamp(-1, 1) + 1) / 2  # [relation, red or blue, y, x]
@@ -289,7 +312,10 @@ for relation, dx, dy in zip(relations, x[:, 0] - x[:, 1], y[:, 0] - y[:, 1], str
 # colours always named and with the paper's captions.
 
 # %% mystnb={"figure": {"caption": "Training with both colours named (RTE) and with the paper's captions, which drop each colour word with probability one half, to 96 thousand pictures at constant rate; scored on canonical prompts with both colours, 96 pictures a point. One seed; bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-captions"}}
-Image(figures.to_png(figures.curves(arms(["rte-micro", "paper-captions"], SHAPE_TO_RELATION, last=96_000), "arm", "metric_name")))
+figures.show(
+    figures.curves(arms(["rte-micro", "paper-captions"], SHAPE_TO_RELATION, last=96_000), "arm", "metric_name"),
+    "Three panels of accuracy against pictures seen, with random embeddings: with the paper's captions shapes come more slowly, and binding and relation hardly leave the bottom.",
+)
 
 # %% tags=["nbval-check-output"]
 late = shares[(shares.run == "paper-captions") & (shares.suite == "canonical") & (shares.samples == 96_000)]
@@ -303,7 +329,11 @@ for row in pd.concat([given(late, "binding", "shape"), given(late, "relation_loo
 # With e5-small and 288 thousand pictures, three times as many, the paper's captions lead further, and not to the end:
 
 # %% tags=["hide-input"]
-Image(figures.to_png(figures.curves(arms(["e5-micro", "e5-paper-micro"], SHAPE_TO_RELATION), "arm", "metric_name"), 32))
+figures.show(
+    figures.curves(arms(["e5-micro", "e5-paper-micro"], SHAPE_TO_RELATION), "arm", "metric_name"),
+    "Three panels of accuracy against pictures seen, with e5-small: with the paper's captions shape and binding come as well, but the relation stops far below what captions with both colours reach.",
+    colors=32,
+)
 
 # %% [markdown]
 # *Training with both colours named, to 192 thousand pictures, and with the paper's captions, to 288 thousand; canonical prompts with both colours, 96 pictures a point, bands are 95 % intervals. Micro scale, e5-small as contextual encoder, seed 0.*
@@ -328,7 +358,10 @@ for name in ("e5-micro", "e5-paper-micro"):
 # at the same rate of 0.001, the one rate tried. AdamW's loss is three tenths higher, and after 64 thousand pictures its network still draws hardly any clean shape.
 
 # %% mystnb={"figure": {"caption": "Muon for the blocks' matrices and AdamW for the rest (RTE), against AdamW throughout, at constant rate; same scenes and noise. Canonical prompts, 96 pictures a point; one seed, bands are 95 % intervals. Micro scale, random token embeddings.", "name": "fig-optimizer"}}
-Image(figures.to_png(figures.curves(arms(["rte-micro", "adamw"], last=64_000), "arm", "metric_name")))
+figures.show(
+    figures.curves(arms(["rte-micro", "adamw"], last=64_000), "arm", "metric_name"),
+    "Four panels of accuracy against pictures seen: with AdamW alone shapes, binding and relation stay at the bottom, where with Muon they rise in the second half.",
+)
 
 # %% tags=["nbval-check-output"]
 for run in ("rte-micro", "adamw"):
@@ -351,7 +384,10 @@ guidance = pd.DataFrame([
     for label, table in drawn.items()
     for metric, v in scoring.summarise(table).items()
 ])
-_ = figures.shares(guidance, "metric", "guidance", ylabel="share of pictures")
+figures.show(
+    figures.shares(guidance, "metric", "guidance", ylabel="share of pictures"),
+    "Bars of five accuracies under three ways of guidance: strong guidance throughout costs shapes, and strong guidance in the early steps alone keeps them and is best on the loose relation.",
+)
 
 # %% tags=["nbval-check-output"]
 for row in guidance.itertuples():
@@ -395,7 +431,18 @@ cost = pd.DataFrame([
 ])
 
 # %% mystnb={"figure": {"caption": "Shape and loose relation accuracy against passes of the network a picture, for three samplers of 4, 6, 9, 12, 18 and 27 steps. 96 canonical prompts, two pictures each, n = 192 a point, 95 % intervals. Micro scale, seed 0: RTE, and e5-small as contextual encoder.", "name": "fig-steps"}}
-Image(figures.to_png(figures.curves(cost, "sampler", "panel", x="passes", xlabel="passes of the network a picture", ylabel="share of pictures", ylim=(0.55, 1.02)), 64))
+figures.show(
+    figures.curves(
+        cost,
+        "sampler",
+        "panel",
+        x="passes",
+        xlabel="passes of the network a picture",
+        ylabel="share of pictures",
+        ylim=(0.55, 1.02),
+    ),
+    "Four panels of shape and relation accuracy against passes of the network, for two models: three samplers rise along nearly one curve, steep at few passes and then flat.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for (panel, sampler), rows in cost.groupby(["panel", "sampler"], sort=False):
@@ -434,7 +481,12 @@ paper = pd.DataFrame([
 ])
 
 # %% mystnb={"figure": {"caption": "Final accuracies on the 264 prompts with every phrase, with 95 % intervals (n = 1056, the control 528); the scorer's ceiling on our scenes is 1. Dark lines: the paper's models of size B on its own data, where the ceiling is .86 to .99: RTE, RTE without positions, and T5-XXL (drawn over our e5-small). Ours: micro, seed 0.", "name": "fig-final"}}
-_ = figures.shares(accuracies("phrases"), "metric", "model", paper, ylabel="share of pictures", mark_label="paper, size B")
+figures.show(
+    figures.shares(
+        accuracies("phrases"), "metric", "model", paper, ylabel="share of pictures", mark_label="paper, size B"
+    ),
+    "Bars of five accuracies: RTE, e5-small and MiniLM are near the top but for the strict relation, and the control without positions falls to the bottom from shape to relation, as in the paper.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for (name, s), table in tables.items():
@@ -461,7 +513,10 @@ by_relation = pd.DataFrame([
     for relation in scenes.RELATIONS
     for v in [scoring.summarise(tables[m, "phrases"].query("relation == @relation"))["relation_loose"]]
 ])
-_ = figures.shares(by_relation, "relation", "model", ylabel="loose relation accuracy")
+figures.show(
+    figures.shares(by_relation, "relation", "model", ylabel="loose relation accuracy"),
+    "Bars of loose relation accuracy by relation for RTE, e5-small and MiniLM: all are high, and no relation falls behind.",
+)
 
 # %% [markdown]
 # What is left to learn shows in the strict relation, which also asks of "above" that the two be in line, to within 5 units. Diagonals satisfy it nearly always;
@@ -486,7 +541,10 @@ by_size = pd.concat([
     shares[(shares.arm == ARMS[name]) & (shares.suite == "canonical") & (shares.metric == "relation_loose")].assign(panel=ARMS[f"{encoder}-micro"])
     for encoder, names in LINES.items() for name in names
 ])
-Image(figures.to_png(figures.curves(by_size, "preset", "panel", unit="run", ylabel="loose relation accuracy"), 64))
+figures.show(
+    figures.curves(by_size, "preset", "panel", unit="run", ylabel="loose relation accuracy"),
+    "Two panels of loose relation accuracy against pictures seen, at three sizes: with RTE mini rises first, three runs of micro follow and two stay down with nano; with e5-small all rise, one run of mini breaks down, and nano rises late.",
+)
 
 # %% mystnb={"figure": {"caption": "Final loose relation accuracy by size, with 95 % intervals, on the 264 prompts with every phrase: RTE and e5-small, seed 0; 192 thousand pictures, e5-small at nano and mini 96 thousand; n = 1056 pictures at micro, 528 at the other sizes. Dark lines: the paper's networks of the same sizes with RTE and, over our e5-small, T5-XXL, on its own data, where .873 is attainable.", "name": "fig-size-final"}}
 PAPER_SIZES = {("nano", "RTE"): 0.090, ("micro", "RTE"): 0.489, ("mini", "RTE"): 0.828, ("mini", "e5-small"): 0.810}
@@ -496,7 +554,17 @@ sizes = pd.DataFrame([
     for encoder, names in SIZES.items() for name in names
     for v in [released[name]["metrics"]["phrases"]["relation_loose"]]
 ])
-_ = figures.shares(sizes, "size", "encoder", pd.DataFrame([{"size": s, "encoder": e, "share": v} for (s, e), v in PAPER_SIZES.items()]), ylabel="loose relation accuracy", mark_label="paper, same size")
+figures.show(
+    figures.shares(
+        sizes,
+        "size",
+        "encoder",
+        pd.DataFrame([{"size": s, "encoder": e, "share": v} for (s, e), v in PAPER_SIZES.items()]),
+        ylabel="loose relation accuracy",
+        mark_label="paper, same size",
+    ),
+    "Bars of final loose relation accuracy at three sizes: low at nano, more so with RTE than with e5-small, high at micro and mini with either, and above the paper's dashes wherever there is one.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for row in sizes.itertuples():

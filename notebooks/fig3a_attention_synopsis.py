@@ -44,7 +44,6 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image
 
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import ROLES, parse, suite
@@ -156,6 +155,7 @@ controls.frames(
     steps,
     "step",
     [f"step {step}" for step in steps],
+    alt="One picture's way, step by step: the predicted picture, one head's attention to each kind of word over the image tokens, its mean by object, and the same for all heads and steps; the head splits the picture in two from the first step on.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -189,10 +189,18 @@ def synopsis_figure(image_role):
 
 
 # %% mystnb={"figure": {"caption": "Attention synopsis from object 1: mean mass from the image tokens of the object that the prompt names first to each text role (columns), layers L by heads H, a row of panels a model; 0 dark, 1 yellow. A head's seven masses sum to 1. Micro scale; RTE, RTE without positions (the control), e5-small and MiniLM as contextual encoders; one seed each; n = 280, 79, 280 and 277 pictures.", "name": "fig-synopsis-object1"}}
-Image(figures.to_png(synopsis_figure("object1"), 64))
+figures.show(
+    synopsis_figure("object1"),
+    "Heat maps of attention from object 1's tokens, heads by kind of word, for four models: early layers look mostly at special tokens, later ones of RTE at colour and shape words, those of the contextual ones mostly at colour words, and hardly any head at relation words.",
+    colors=48,
+)
 
 # %% mystnb={"figure": {"caption": "Attention synopsis from object 2: as the figure above, from the image tokens of the object that the prompt names second. Micro scale; RTE, RTE without positions (the control), e5-small and MiniLM as contextual encoders; one seed each; n = 280, 79, 280 and 277 pictures.", "name": "fig-synopsis-object2"}}
-Image(figures.to_png(synopsis_figure("object2"), 64))
+figures.show(
+    synopsis_figure("object2"),
+    "Heat maps of attention from object 2's tokens, heads by kind of word, for four models: as from object 1, but one head of RTE, L3H2, gives nearly all its attention to the relation words.",
+    colors=48,
+)
 
 # %% [markdown]
 # Any arm and text role, from both objects and from the background. Seed 0; heads of different seeds have nothing to do with each other. The menus work on this page as it is.
@@ -211,7 +219,12 @@ def one_grid(arm, text_role):
     return figures.to_png(grids.head_scores(rows.assign(panel=panels), "mass", 0, "viridis"), 24)
 
 
-controls.grid(one_grid, arm=list(by_arm), text_role=list(text_names))
+controls.grid(
+    one_grid,
+    arm=list(by_arm),
+    text_role=list(text_names),
+    alt="Heat maps of the attention of all heads of the chosen model to the chosen kind of word, from object 1, from object 2 and from the background.",
+)
 
 # %% [markdown]
 # With a running kernel: any prompt, model, head and step, drawn now. The contextual encoders know the prompts of the book's suites; others need their packages.
@@ -236,6 +249,7 @@ controls.live(
     ),
     text_role=w.Dropdown(options=list(text_names.items()), value="relation", description="text role"),
     step=w.IntSlider(18, 1, 18, description="step", continuous_update=False),
+    alt="One picture's way for the typed prompt, at the chosen step: the predicted picture, a head's attention to each kind of word over the image tokens, its mean by object, and all heads over the steps.",
 )
 
 # %% [markdown]
@@ -359,10 +373,18 @@ def mini_figure(name):
 
 
 # %% mystnb={"figure": {"caption": "Attention synopsis of rte-mini (mini, 6 layers of 6 heads, RTE, seed 0): mean mass from the image tokens of object 1 (above) and of object 2 (below) to each role of words; 0 dark, 1 yellow. What is missing to 1 goes to fillers and special tokens. The 96 canonical prompts, three pictures each, those that show both objects: n = 284.", "name": "fig-synopsis-rte-mini"}}
-Image(figures.to_png(mini_figure("rte-mini"), 32))
+figures.show(
+    mini_figure("rte-mini"),
+    "Heat maps of attention in rte-mini, from object 1 above and object 2 below: many heads look at relation words a little, and L2H0 with nearly all its attention from object 2 and hardly any from object 1.",
+    colors=32,
+)
 
 # %% mystnb={"figure": {"caption": "Attention synopsis of e5-mini (mini, 6 layers of 6 heads, e5-small as contextual encoder, seed 0): mean mass from the image tokens of object 1 (above) and of object 2 (below) to each role of words; 0 dark, 1 yellow. What is missing to 1 goes to fillers and special tokens. The 96 canonical prompts, three pictures each, those that show both objects: n = 279.", "name": "fig-synopsis-e5-mini"}}
-Image(figures.to_png(mini_figure("e5-mini"), 32))
+figures.show(
+    mini_figure("e5-mini"),
+    "Heat maps of attention in e5-mini, from object 1 above and object 2 below: the panel of relation words is empty, and what is there lies on colour words and, less, on shape words.",
+    colors=32,
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 leaders(big[big.image_role.isin(OBJECTS)])
@@ -469,7 +491,11 @@ dots = pd.concat(
         for image_role, label in OBJECTS.items()
     ]
 )
-Image(figures.to_png(figures.named_dots(dots, "size of the mean cosine", "mass on relation words", columns=4), 24))
+figures.show(
+    figures.named_dots(dots, "size of the mean cosine", "mass on relation words", columns=4),
+    "Scatter of attention to relation words against mean cosine, a panel a model: in the RTE models a few named heads stand high, in rte-micro one that is also first in cosine, and with contextual encoders nearly all heads lie at zero.",
+    colors=24,
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for (name, token), heads in measured.items():

@@ -45,7 +45,6 @@ import ipywidgets as w
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Image
 
 from relcore.data.encoders import make_encoder
 from relcore.data.scenes import RELATIONS
@@ -122,7 +121,11 @@ def named(rows):
 # it cannot tell relations apart. It holds all that the relations share: "to the", the place in the sentence, the bias of the keys.
 
 # %% mystnb={"figure": {"caption": "Mean cosine between each head's maps and the relations' ramps, found from the weights alone: layers L by heads H, one row of panels a model, for the text vectors named above each panel. Raw maps as in the paper, and centred ones, less their mean over relations. Red: the map is high where object 1 belongs; blue: where object 2 belongs; white: neither. Micro scale; RTE, RTE without positions (the control), and contextual encoders, as named above the rows; seed 0.", "name": "fig-head-scores"}}
-Image(figures.to_png(view.head_scores(scores), 128))
+figures.show(
+    view.head_scores(scores),
+    "Heat maps of each head's mean cosine with the relations' ramps for four models: with RTE, L3H2 is strongly blue and L5H0 red where centred, the control is pale, and with contextual encoders the strong heads are on colour words.",
+    colors=128,
+)
 
 # %% tags=["nbval-check-output"]
 for (name, token, maps), rows in scores.groupby(["model", "token", "maps"], sort=False):
@@ -149,12 +152,24 @@ for (name, token, maps), rows in scores.groupby(["model", "token", "maps"], sort
 
 # %% mystnb={"figure": {"caption": "Models with a vector a word (RTE, and RTE without positions as the control): mean cosine of each of the 18 heads (dots, three a layer) beside the 95 % ranges of three nulls (bars): relation labels shuffled, heads of untrained networks, words that name no direction. Relation words of all phrases, raw and centred maps. Red: outside all three, with its name from .5 on. Micro scale, seed 0.", "name": "fig-nulls-rte"}}
 shown = against[against.model.isin(by_word) & (against.token == "relation")]
-_ = view.against_nulls(shown.assign(panel=shown.arm + ", " + shown.maps))
+figures.show(
+    view.against_nulls(shown.assign(panel=shown.arm + ", " + shown.maps)),
+    "Each head's mean cosine beside the ranges of its nulls, with RTE and without positions: L3H2 lies far outside them, L5H0 in the other direction, and raw heads of the control stay near zero.",
+)
 
 # %% mystnb={"figure": {"caption": "Models with a contextual encoder, named above each panel: mean cosine of each of the 18 heads (dots, three a layer) beside the 95 % ranges of two nulls (bars): relation labels shuffled, heads of untrained networks. Centred maps of the relation words, and raw ones of the relation's effect on the words of the objects. Red: outside both, with its name from .8 on. Micro scale, seed 0.", "name": "fig-nulls-contextual"}}
 shown = against[against.model.isin(contextual)]
 encoder_names = shown.arm.str.replace(" as contextual encoder", "")
-_ = view.against_nulls(shown.assign(named=shown.named & (shown.cosine.abs() >= 0.8), panel=encoder_names + "\n" + shown.token.map(TOKENS) + ", " + shown.maps), columns=3)
+figures.show(
+    view.against_nulls(
+        shown.assign(
+            named=shown.named & (shown.cosine.abs() >= 0.8),
+            panel=encoder_names + "\n" + shown.token.map(TOKENS) + ", " + shown.maps,
+        ),
+        columns=3,
+    ),
+    "Each head's mean cosine beside the ranges of its nulls for two contextual encoders: heads of e5-small reach far outside on the colour words, and on relation words all stay inside.",
+)
 
 # %% tags=["nbval-check-output"]
 print("heads outside all nulls, with a mean cosine of at least .8 in size:")
@@ -191,7 +206,10 @@ def relation_maps(name, layer, head, token, shown=("raw", "centred")):
 
 
 # %% mystnb={"figure": {"caption": "Maps of head L3H2 of rte-micro for the eight relations (upper row: query at each of the 8 x 8 image tokens times key of the relation words, raw, less its mean) over the reference ramps (lower row: high where object 1 belongs), with the cosine between the two. Red high, blue low, white 0, each picture on its own scale. The head marks where object 2 belongs. Micro scale, RTE, seed 0.", "name": "fig-maps-rte"}}
-_ = relation_maps("rte-micro", 3, 2, "relation", ["raw"])
+figures.show(
+    relation_maps("rte-micro", 3, 2, "relation", ["raw"]),
+    "Eight maps of head L3H2, one a relation, over the reference ramps: each map is the ramp turned round, high where object 2 belongs.",
+)
 
 # %% tags=["nbval-check-output"]
 rows = scores.query("model == 'rte-micro' and token == 'relation' and maps == 'raw'")
@@ -220,6 +238,7 @@ choices = {
 controls.grid(
     lambda head: figures.to_png(relation_maps(*choices[head]), 48),
     head=list(choices),
+    alt="Maps of the chosen head for the eight relations, raw and centred, over the reference ramps, with the cosines between them.",
 )
 
 # %% [markdown]
@@ -253,6 +272,7 @@ controls.live(
     head=w.IntSlider(2, 0, size.heads - 1, description="head"),
     words=w.Text("is to the upper left of the square", description="words", continuous_update=False),
     first_place=w.IntSlider(2, 0, 19, description="first place"),
+    alt="Maps of the chosen head for the typed words, each over the ramp that it resembles most.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -373,7 +393,14 @@ matters = {name: measured(name) for name in ABLATED}
 
 # %% mystnb={"figure": {"caption": "Fall of the loose relation accuracy when a cross-attention head is mean-ablated, against the head's largest mean cosine without its sign (raw maps, best of the words screened). A dot a head, 18 a panel (mini: 36), with its 95 % interval; by name if the fall is at least .1. 96 canonical prompts, n = 192 a head (two pictures a prompt) for rte-micro, e5-micro and minilm-micro, 96 for the others. Micro, and mini where the name says so; RTE, e5-small and MiniLM as contextual encoders, every seed of the common recipe that has learned its task.", "name": "fig-screening-against-ablation"}}
 dots = pd.concat([heads.reset_index().assign(panel=name, x=heads["size"].to_numpy()) for name, heads in matters.items()])
-Image(figures.to_png(figures.named_dots(dots.assign(y=dots.fall, named=dots.fall >= 0.1), "largest mean cosine, without its sign", "fall of loose relation"), 64))
+figures.show(
+    figures.named_dots(
+        dots.assign(y=dots.fall, named=dots.fall >= 0.1),
+        "largest mean cosine, without its sign",
+        "fall of loose relation",
+    ),
+    "Scatter of the fall of relation accuracy without a head against its largest mean cosine, a panel a model: most heads cost nothing, the one that costs most often has the largest cosine, and many with a large cosine cost nothing.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for name, heads in matters.items():
@@ -445,7 +472,10 @@ def born(name, token, head):
 birth = pd.concat([born(*which).assign(panel=f"{which[0]}\n{which[2] or 'any head'}, {TOKENS[which[1]]}") for which in FOLLOWED])
 
 # %% mystnb={"figure": {"caption": "Scores of single heads along training, with the accuracy of the same run. Model, head and screened vectors above each panel; raw maps; rte-micro-s1 is one of the two runs that never learnt to bind: the largest mean cosine of any of its heads. Bands: 95 % intervals; the accuracies from 96 canonical prompts, one picture each, n = 96 a point; of bound pairs n = 3 to 95. rte-mini: mini scale, RTE, seed 0; all others micro: RTE seeds 3, 2 and 1, e5-small as contextual encoder seeds 1 and 2, MiniLM seed 1.", "name": "fig-birth"}}
-Image(figures.to_png(figures.curves(birth, "line", "panel"), 64))
+figures.show(
+    figures.curves(birth, "line", "panel"),
+    "Curves along training, a panel a head: the cosine mostly reaches its height early, the accuracy follows, and the projection grows on to the end or falls again; the run that never learned stays low in accuracy and cosine.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 def first(values, level):

@@ -39,7 +39,6 @@ quick = True  # draw only a small part again and check it against the stored tab
 import ipywidgets as w
 import pandas as pd
 import torch
-from IPython.display import Image
 
 from relcore.data.prompts import parse, suite
 from relcore.data.scenes import COLORS, RELATIONS
@@ -220,7 +219,12 @@ def qk_frame(step):
     return figures.to_png(view_circuits.map_rows(rows, f"{LABEL}. {HEAD}, step {step}"), 48)
 
 
-controls.frames(qk_frame, SHOWN_STEPS, "step")
+controls.frames(
+    qk_frame,
+    SHOWN_STEPS,
+    "step",
+    alt="Maps of the relation head for below, right and all relation words, from the weights, while drawing and as attention, step by step: much alike at every step, and high on the upper left.",
+)
 
 # %% [markdown]
 # *Maps of the relation head for "below", "right" and all relation words together (log of the sum of exponentials), from the weights alone, while drawing (mean of 8 pictures), and
@@ -234,7 +238,12 @@ looks = readings[readings.measure.str.startswith("map")]
 sizes = looks[looks.measure == "map, size"]
 sizes = sizes.assign(key="size / 10", value=sizes.value / 10, low=sizes.low / 10, high=sizes.high / 10)
 shown = pd.concat([looks[looks.measure == "map, cosine"].assign(key="cosine"), sizes])
-_ = figures.curves(shown, "key", x="step", xlabel="sampling step", ylabel="drawn map beside the weights' map", ylim=(0, 1.3))
+figures.show(
+    figures.curves(
+        shown, "key", x="step", xlabel="sampling step", ylabel="drawn map beside the weights' map", ylim=(0, 1.3)
+    ),
+    "Two lines over the sampling steps: the cosine of the drawn map with the weights' map stays close to one, and its size falls slowly.",
+)
 
 # %% tags=["nbval-check-output"]
 for measure, rows in looks.groupby("measure", sort=False):
@@ -251,7 +260,11 @@ for measure, rows in looks.groupby("measure", sort=False):
 # merges them was learnt.
 
 # %% mystnb={"figure": {"caption": "Cosines between words that name a direction, all at place 4 of the text: as RTE encodes them, after the caption MLP, and as keys of the relation head. *over, under, leftward, rightward* stand in no training prompt. rte-micro: micro scale, RTE, one seed.", "name": "fig-keys"}}
-Image(figures.to_png(figures.matrices(geometry.word_cosines(model, encoder, HEAD)), 96))
+figures.show(
+    figures.matrices(geometry.word_cosines(model, encoder, HEAD)),
+    "Three matrices of cosines between direction words: as encoded all are alike, after the caption MLP synonyms form blocks, and as keys opposites are blue against each other, while words never trained fit by luck or not at all.",
+    colors=96,
+)
 
 # %% tags=["nbval-check-output"]
 seen = [word for group in geometry.SYNONYMS.values() for word in group if word not in geometry.UNSEEN]
@@ -269,7 +282,10 @@ for label, chosen in (("training words", seen), ("with the unseen words", None))
 
 # %% mystnb={"figure": {"caption": "The first four principal components of the relation head's queries at the bare positions, over the 8 x 8 image tokens, with their share of the variance. Red high, blue low, white 0, each map on its own scale. rte-micro: micro scale, RTE, one seed.", "name": "fig-queries"}}
 maps, variance, linear = geometry.query_components(model, HEAD)
-_ = view_circuits.map_rows({str(HEAD): (maps[:4].numpy(), [f"{v:.0%}" for v in variance[:4]])}, LABEL)
+figures.show(
+    view_circuits.map_rows({str(HEAD): (maps[:4].numpy(), [f"{v:.0%}" for v in variance[:4]])}, LABEL),
+    "Four maps over the image tokens: two tilted ramps with nearly all of the variance, then two curved patterns with little.",
+)
 
 # %% tags=["nbval-check-output"]
 planes = {head: geometry.query_components(model, head)[2] for head in iv.heads_of(model, ["cross_attn"])}
@@ -301,7 +317,10 @@ points = tokens.table.assign(x=(results @ COLOR_TAG).numpy(), y=(results @ COMMO
 points["place"] = points.role.map({"object1": "object 1", "object2": "object 2", "background": "background"})
 points["object 1 is"] = points.color1
 points = points.sort_values("place", key=lambda place: place != "background")  # the objects on top
-_ = view.scatter(points, "place", "object 1 is", "along the colour tag", "along the common tag")
+figures.show(
+    view.scatter(points, "place", "object 1 is", "along the colour tag", "along the common tag"),
+    "Scatter of what the head writes at single tokens: object 1's lie far left if red and far right if blue, while object 2's stay near zero along the colour tag.",
+)
 
 # %% tags=["hide-input"]
 objects = tokens.objects().values[str(HEAD)][0]
@@ -340,7 +359,12 @@ def tag_frame(step):
     return figures.to_png(figure, 64)
 
 
-controls.frames(tag_frame, SHOWN_STEPS, "step")
+controls.frames(
+    tag_frame,
+    SHOWN_STEPS,
+    "step",
+    alt="Four prompts, step by step: the estimate of the picture above, and below it what the relation head writes along the colour tag, which splits each picture into two sides before any object is seen.",
+)
 
 # %% [markdown]
 # *Upper row: estimate of the finished picture at this step. Lower row: what the relation head writes at each image token along the colour tag: blue "here it will be blue", red "here it will be red",
@@ -353,7 +377,19 @@ controls.frames(tag_frame, SHOWN_STEPS, "step")
 
 # %% mystnb={"figure": {"caption": "How well the projection of the head's result on a tag tells object 1's places from object 2's: area under the ROC curve by sampling step, .5 is chance, with 95 % bootstrap intervals over prompts. Tags are fitted on half of the prompts and tested on the other, or fitted on seven relations and tested on the eighth; the two uppermost lines nearly coincide. 96 prompts, two pictures each. rte-micro: micro scale, RTE, one seed.", "name": "fig-tag-auc"}}
 predictions = readings[readings.measure == "tag"]
-Image(figures.to_png(figures.curves(predictions, "key", x="step", xlabel="sampling step", ylabel="area under the ROC curve", marks={"chance": 0.5}, ylim=(0.45, 1.02)), 96))
+figures.show(
+    figures.curves(
+        predictions,
+        "key",
+        x="step",
+        xlabel="sampling step",
+        ylabel="area under the ROC curve",
+        marks={"chance": 0.5},
+        ylim=(0.45, 1.02),
+    ),
+    "Three lines of how well a tag tells object 1's places from object 2's over the sampling steps: a tag for each colour order stays near the top, also on relations not fitted, and one tag for all lies about halfway to chance.",
+    colors=96,
+)
 
 # %% tags=["nbval-check-output"]
 for key, rows in predictions.groupby("key", sort=False):
@@ -370,7 +406,11 @@ for key, rows in predictions.groupby("key", sort=False):
 # %% mystnb={"figure": {"caption": "Accuracy of a linear probe that tells object 1's from object 2's places in the residual stream after each layer, by sampling step, on prompts left out of the fit (in the third panel: on a relation left out). In the last panel the objects of each picture are exchanged at random, for the level of chance. 96 canonical prompts, two pictures each, 1049 tokens. rte-micro: micro scale, RTE, one seed.", "name": "fig-probe"}}
 probes = readings[readings.measure.str.startswith("probe")]
 probes = probes.assign(layer="after L" + probes.key.str.extract(r"blocks\.(\d+)")[0], panel=probes.measure.str.removeprefix("probe, "))
-Image(figures.to_png(view.heat(probes[probes.step % 2 == 0], "layer", "panel", "value", (0.4, 1), LABEL), 96))
+figures.show(
+    view.heat(probes[probes.step % 2 == 0], "layer", "panel", "value", (0.4, 1), LABEL),
+    "Heat maps of a probe's accuracy by layer and step: it jumps after L3 on all prompts, is high from the first step on after L3 with each colour order apart, also on relations not fitted, and at chance with the objects exchanged.",
+    colors=96,
+)
 
 # %% tags=["nbval-check-output"]
 for panel, rows in probes.groupby("panel", sort=False):
@@ -390,7 +430,25 @@ for panel, rows in probes.groupby("panel", sort=False):
 axis = readings[(readings.measure == "on the colour tag") & readings.key.str.contains("resid_post.*object.*,") & readings.step.isin([0, 8])]
 axis = axis[~axis.key.str.contains("background")]
 axis = axis.assign(layer=axis.key.str.extract(r"blocks\.(\d+)")[0].astype(int), place=axis.key.str.split("|").str[1], panel="step " + axis.step.astype(str))
-Image(figures.to_png(figures.curves(axis, "place", "panel", x="layer", ylim=None, xlabel="after layer", ylabel="along the colour tag", colors={"object 1, red": "#e4572e", "object 2, red": "#e8a13c", "object 1, blue": "#4c9be8", "object 2, blue": "#4fb477"}), 96))
+figures.show(
+    figures.curves(
+        axis,
+        "place",
+        "panel",
+        x="layer",
+        ylim=None,
+        xlabel="after layer",
+        ylabel="along the colour tag",
+        colors={
+            "object 1, red": "#e4572e",
+            "object 2, red": "#e8a13c",
+            "object 1, blue": "#4c9be8",
+            "object 2, blue": "#4fb477",
+        },
+    ),
+    "Lines of the residual stream along the colour tag by layer: places that will be red fall and those that will be blue rise, object 1's after L3 and object 2's a layer later.",
+    colors=96,
+)
 
 # %% [markdown]
 # After the next layer, all places that will be red are at -33, and all that will be blue near +31, *whichever object they belong to*. So the tag is the network's
@@ -409,7 +467,11 @@ everyhead = stored("interventions", f"{NAME}-heads-mean")
 lost = iv.outcomes(everyhead)
 lost = lost[lost.intervention.str.match(r"L\d+H\d+$")]
 lost = lost.assign(layer=lost.intervention.str.extract(r"L(\d+)")[0].astype(int), head=lost.intervention.str.extract(r"H(\d+)")[0].astype(int), arm=LABEL, panel=lost.metric.map(figures.METRIC_NAMES))
-Image(figures.to_png(view_circuits.head_scores(lost[lost.metric != "relation_strict"], "change"), 96))
+figures.show(
+    view_circuits.head_scores(lost[lost.metric != "relation_strict"], "change"),
+    "Heat maps of what removing each head changes in four accuracies: L3H2 costs by far the most relation, and it, L3H1 and the heads of L4 cost shapes.",
+    colors=96,
+)
 
 # %% tags=["nbval-check-output"]
 def share(rows, column):
@@ -451,7 +513,13 @@ strip = {name: iv.drawn_with(main[name] or (lambda batch: {}))(model, encoder, s
 donors = iv.Batch(model, encoder, [iv.opposite(p) for p in strip_prompts], STRIP, SAMPLING).draw()[0].numpy()
 
 # %% mystnb={"figure": {"caption": "Pictures of the same noise. First row: the prompt above. Second: the donor, the same objects in the opposite relation. Then the prompt again, with the relation head's output taken from the donor's picture: all of it, only its part along the colour tag, only its part along the common tag. rte-micro: micro scale, RTE, one seed.", "name": "fig-patched"}}
-Image(figures.to_png(view.picture_table({"prompt": strip["none"], "donor": donors, **{ROWS[name]: strip[name] for name in CHECKED[1:]}}, strip_prompts), 96))
+figures.show(
+    view.picture_table(
+        {"prompt": strip["none"], "donor": donors, **{ROWS[name]: strip[name] for name in CHECKED[1:]}}, strip_prompts
+    ),
+    "Pictures of eight prompts under exchanges: with the donor's output of L3H2, or only its part along the colour tag, they look like the donor's, and with its common tag only like the prompt's own.",
+    colors=96,
+)
 
 # %% [markdown]
 # And in numbers, over all prompts. Each picture is judged by where its objects stand, once for the prompt's and once for the donor's relation:
@@ -489,7 +557,18 @@ effects = shares_of(both, TITLES, METRICS)
 by_chance = iv.chance(both[both.intervention == "none"])
 
 # %% mystnb={"figure": {"caption": "What becomes of the pictures when the relation head, or parts of what it writes, are exchanged, resampled, averaged, or blinded to some words: share of the pictures that show the prompt's loose relation, the donor's (opposite) relation, both objects (binding), both shapes, both colours, with Wilson 95 % intervals; n = 192 pictures a line (96 canonical prompts, two noises). Dotted: loose relation of the unchanged pictures with the prompts' relations shuffled. rte-micro: micro scale, RTE, one seed.", "name": "fig-effects"}}
-Image(figures.to_png(figures.dots(effects, "intervention", "metric", xlabel="share of the pictures", levels={"chance, prompt's relation": by_chance[0]}, colors=view.METRIC_MARKS), 96))
+figures.show(
+    figures.dots(
+        effects,
+        "intervention",
+        "metric",
+        xlabel="share of the pictures",
+        levels={"chance, prompt's relation": by_chance[0]},
+        colors=view.METRIC_MARKS,
+    ),
+    "Dots of five shares for each intervention: the donor's output of L3H2, or its colour tag, gives the donor's relation and keeps the objects, its other parts change nothing, and a random, mean or blinded output leaves the relation near chance.",
+    colors=96,
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for name, title in TITLES.items():
@@ -515,7 +594,11 @@ for kind, names in ends.items():
     curves.append(rows.assign(panel="donor's output in some steps", x=rows.intervention, hue=rows.metric + f", donor {kind} the step"))
 first_seed = iv.obeys(outcomes[(outcomes.intervention == "signed") & (outcomes.seed < len(PROMPTS))]).assign(intervention="strength 1")
 strengths = shares_of(pd.concat([ranges, first_seed]), {"none": 0.0, **{f"strength {a}": float(a) for a in ("0.25", "0.5", "0.75", "1", "1.5")}}, ("relation_loose", "donor_loose", "binding"))
-Image(figures.to_png(view.two_curves(pd.concat(curves), strengths.assign(x=strengths.intervention, hue=strengths.metric)), 96))
+figures.show(
+    view.two_curves(pd.concat(curves), strengths.assign(x=strengths.intervention, hue=strengths.metric)),
+    "Left, the share with the prompt's relation falls and the donor's rises the more early steps are taken from the donor; right, the two cross over at a part of the tag's strength, while the objects stay.",
+    colors=96,
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for name, rows in ranges.groupby("intervention", sort=False):
@@ -580,7 +663,10 @@ for name, (network, encode, heads) in found.items():
         maps = circuits.qk_maps(network, vectors)[head.layer, head.head]
         cosines = circuits.score(maps)[0].diagonal()
         rows[f"{name.removeprefix('rte-')}\n{head}"] = centred(maps), [f"{ARROWS[r]} {c:.2f}" for r, c in zip(RELATIONS, cosines, strict=True)]
-_ = view_circuits.map_rows(rows, "RTE: micro, one model a seed, and mini")
+figures.show(
+    view_circuits.map_rows(rows, "RTE: micro, one model a seed, and mini"),
+    "Maps of the relation heads of four models for the eight relations: most are clear ramps, of either sign, and in one model two heads share the work, one with the vertical and one with the horizontal relations.",
+)
 
 # %% tags=["hide-input"]
 summary = []
@@ -665,6 +751,7 @@ controls.live(
     part=w.Dropdown(options=["whole output", "colour tag", "common tag"], description="part"),
     strength=w.FloatSlider(1.0, min=0, max=2, step=0.25, description="strength", continuous_update=False),
     noise=w.IntSlider(0, min=0, max=99, description="noise", continuous_update=False),
+    alt="Three pictures of the same noise: the typed prompt's, the donor's, and the prompt's with the chosen part of the relation head's output taken from the donor.",
 )
 
 # %% [markdown]

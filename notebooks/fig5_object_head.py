@@ -43,7 +43,6 @@ import ipywidgets as w
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import Image
 
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import ROLES, WORD_ROLES, parse, suite
@@ -204,7 +203,15 @@ dots = dots.assign(x=dots.value, y=change.change[dots.name].to_numpy(), low=chan
 kinds = {**{str(h): "object head" for h in objects}, **{str(h): "relation head" for h in relation}}
 dots["group"] = dots.name.map(kinds).fillna("other head")
 dots["named"] = (dots.y < -0.05) | (dots.x.abs() > 0.08)
-_ = figures.named_dots(dots.sort_values("group", kind="stable"), "selectivity: attention to the own shape word, less to the other's", "change of shape accuracy\nwithout the head", marks=(composition.SELECTIVE, -composition.NEEDED))
+figures.show(
+    figures.named_dots(
+        dots.sort_values("group", kind="stable"),
+        "selectivity: attention to the own shape word, less to the other's",
+        "change of shape accuracy\nwithout the head",
+        marks=(composition.SELECTIVE, -composition.NEEDED),
+    ),
+    "Scatter of shape accuracy lost without a head against its selectivity: the three heads of L4 lie in the corner of selective and needed heads, the relation head and L3H1 cost shapes without looking selectively, and all others lie near zero.",
+)
 
 # %% tags=["nbval-check-output"]
 print(f"{NAME}: relation head {listed(relation)}; object heads {listed(objects)}; needed for the shapes {listed(circuit)}")
@@ -229,7 +236,19 @@ number["half"] = (number.high - number.low) / 2
 number = number.groupby(["panel", "word", "step", "image_role"], as_index=False)[["mass", "half"]].sum().groupby(["panel", "word", "step"], as_index=False).mean(numeric_only=True)
 number = number.assign(value=number.mass, low=number.mass - number.half, high=number.mass + number.half)
 WORD_COLORS = {"own shape word": "#e4572e", "other shape word": "#e8a13c", "colour words": "#4c9be8", "relation words": "#c77dff", "filler and special": "#9a9a9a"}
-_ = figures.curves(number, "word", "panel", x="step", xlabel="sampling step", ylabel="share of attention", colors=WORD_COLORS, ylim=(-0.03, 1.03))
+figures.show(
+    figures.curves(
+        number,
+        "word",
+        "panel",
+        x="step",
+        xlabel="sampling step",
+        ylabel="share of attention",
+        colors=WORD_COLORS,
+        ylim=(-0.03, 1.03),
+    ),
+    "Three panels, one an object head, of attention by kind of word over the sampling steps: the lines are nearly flat, the own shape word gets more than the other one, and much goes to colour words or special tokens.",
+)
 
 # %% [markdown]
 # The attention is there from step 0 on and hardly changes. About a third of it goes to the object's own shape word, and a good part to colour words, to the special token, even to the
@@ -264,7 +283,10 @@ for step in (2, LATE):
         low, high = wilson(float(right.sum()), len(right))
         told.append({"heads": name.replace("all of ", "all\n"), "when": f"step {step}", "share": float(right.float().mean()), "low": low, "high": high, "n": len(right)})
 told = pd.DataFrame(told)
-_ = figures.shares(told, "heads", "when", ylabel="own shape told", level=1 / 3)
+figures.show(
+    figures.shares(told, "heads", "when", ylabel="own shape told", level=1 / 3),
+    "Bars of how often an object's own shape can be told from what heads write: single heads lie near the line of chance or some way above it, and all of L4 together far above.",
+)
 
 # %% tags=["nbval-check-output"]
 for row in told[told.when == f"step {LATE}"].itertuples():
@@ -297,7 +319,11 @@ table = [
     for t, name in enumerate(list(tags)[:3])
     for role, s in zip(WORD_ROLES, scores[h.layer, h.head, t].T, strict=True)
 ]
-Image(figures.to_png(view.role_scores(pd.DataFrame(table)), 128))
+figures.show(
+    view.role_scores(pd.DataFrame(table)),
+    "Heat maps of what the relation head's tag adds to the scores of each later head by kind of word: a red tag and a blue one have opposite signs, strongest in L4H0, with spreads as large as the means.",
+    colors=128,
+)
 
 # %% [markdown]
 # The colour decides the sign: what a red tag raises, a blue one lowers. And the spread over prompts is as large as the mean. It has to be, since RTE's shape words are unrelated vectors: what a tag does to
@@ -320,7 +346,10 @@ for t, color in ((3, "red"), (4, "blue")):
         parts.append({"panel": f"tag 1 less tag 2, {color} first", "layer": h.layer, "head": h.head, "value": float(mine.mean()), "low": low, "high": high, "null_low": null_low, "null_high": null_high})
 whole = composition.q_composition(model, source)
 parts = pd.concat([pd.DataFrame(parts), whole.assign(panel="all the relation head can write", low=whole.value, high=whole.value)])
-_ = view.against_null(parts, ["score of shape 1 less shape 2", "", "composition score"])
+figures.show(
+    view.against_null(parts, ["score of shape 1 less shape 2", "", "composition score"]),
+    "Three panels of heads beside random directions: the tag's preference for shape 1 varies so widely over prompts that most heads' means lie in the null or near it, while composition with the queries is above it in all heads but one.",
+)
 
 # %% tags=["nbval-check-output"]
 for panel, rows in parts.groupby("panel", sort=False):
@@ -357,7 +386,11 @@ causes["panel"] = causes.model + " L" + causes.layer.astype(str) + "H" + causes[
 of_model = {name: object_heads(name) for name in MODELS}
 shown = causes[causes.panel.isin([f"{name} {head}" for name, heads in of_model.items() for head in heads])]
 lines = figures.curves(shown[shown.model == NAME], "cause", "panel", x="step", xlabel="sampling step", ylabel="attention goes over\nto the other object's", colors=CAUSE_COLORS, ylim=(-0.08, 1.08))
-Image(figures.to_png(lines, 128))
+figures.show(
+    lines,
+    "Three panels, one an object head: its attention follows the relation head in the early steps and the colour in the picture in the late ones, crossing on the way, and follows both exchanged together throughout.",
+    colors=128,
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for name, rows in shown.groupby("model", sort=False):
@@ -389,7 +422,10 @@ for step, part in recoloured.groupby("step"):
         low, high = wilson(part[column].sum(), len(part))
         rows.append({"step": f"before step {step}", "shown": label, "share": part[column].mean(), "low": low, "high": high, "n": len(part)})
 recolour = pd.DataFrame(rows)
-_ = figures.shares(recolour, "step", "shown", ylabel="share of the pictures")
+figures.show(
+    figures.shares(recolour, "step", "shown", ylabel="share of the pictures"),
+    "Bars of pictures after red and blue were exchanged at four steps: early exchanges are repaired, later ones give the opposite relation or lose the objects.",
+)
 
 # %% tags=["nbval-check-output"]
 for step, part in recolour.groupby("step", sort=False):
@@ -411,7 +447,12 @@ estimate, _ = composition.forward(model, encoder, at, LATE)
 chosen = [[k for k, p in enumerate(parsed) if p.relation == r][r % 3] for r in (0, 1, 2, 3, 4, 5, 7)]
 GAIN = 4  # differences are drawn so much stronger, around grey
 rows = {"with": to_pixels(estimate[chosen]), "without": to_pixels((estimate - total)[chosen]), f"total x{GAIN}": to_pixels(GAIN * total[chosen]), f"direct x{GAIN}": to_pixels(GAIN * direct[chosen])}
-Image(figures.to_png(view_tags.picture_table({label: pictures.numpy() for label, pictures in rows.items()}, [at.prompts[k] for k in chosen])))
+figures.show(
+    view_tags.picture_table(
+        {label: pictures.numpy() for label, pictures in rows.items()}, [at.prompts[k] for k in chosen]
+    ),
+    "Estimates of seven pictures with and without the object heads: the total effect lies on the outlines of the objects, and the direct one is faint, the same pattern in every token.",
+)
 
 # %% tags=["nbval-check-output"]
 for step in (4, LATE, 13):
@@ -470,7 +511,12 @@ def pick(k):
     return composition.States(at.prompts[k : k + 1], at.pictures[k : k + 1], at.places[k : k + 1], at.noisy[:, k : k + 1], at.times)
 
 
-controls.grid(lambda head, shapes: figures.to_png(panel(pick(examples[shapes]), menu[head], LATE, 0), 64), head=list(menu), shapes=list(examples))
+controls.grid(
+    lambda head, shapes: figures.to_png(panel(pick(examples[shapes]), menu[head], LATE, 0), 64),
+    head=list(menu),
+    shapes=list(examples),
+    alt="One head while a picture is drawn: the finished picture, the estimate, its attention to each kind of word over the image tokens, and what it writes at both objects as pixels.",
+)
 
 
 # %% [markdown]
@@ -489,6 +535,7 @@ controls.live(
     head=w.Dropdown(options=[str(h) for h in cross], value=str(objects[0]), description="head"),
     step=w.IntSlider(LATE, 0, 17, description="step", continuous_update=False),
     seed=w.IntText(0, description="seed"),
+    alt="One head while the typed prompt is drawn: the finished picture, the estimate, its attention to each kind of word over the image tokens, and what it writes at both objects as pixels.",
 )
 
 # %% [markdown]
@@ -526,11 +573,17 @@ shares = shares.assign(order=shares.heads.map(list(NAMES).index)).sort_values("o
 
 # %% mystnb={"figure": {"caption": "Heads put out what they do for a donor's prompt that differs in the first shape alone (object 1 has the shape that the prompt does not name): share of pictures with the prompt's two objects, with the donor's, and with the donor's in the right relation. Bars: 95 % Wilson intervals, 48 pictures each. rte-micro: micro scale, RTE, seed 0.", "name": "fig-patches"}}
 first_shape = shares[shares.donor == "other first shape"].replace({"heads": NAMES})
-_ = figures.shares(first_shape, "heads", "shown", ylabel="share of the pictures")
+figures.show(
+    figures.shares(first_shape, "heads", "shown", ylabel="share of the pictures"),
+    "Bars of pictures with heads' output from a donor that differs in the first shape: the object heads together bring the donor's object, L4H1 alone in most pictures, and the other heads mostly leave the prompt's.",
+)
 
 # %% mystnb={"figure": {"caption": "As before, with a donor whose two shapes are exchanged (red square and blue circle become red circle and blue square), and more groups of heads, down to single ones. Bars: 95 % Wilson intervals, 48 pictures each. rte-micro: micro scale, RTE, seed 0.", "name": "fig-swaps"}}
 swaps = shares[shares.donor == "swapped shapes"].replace({"heads": NAMES})
-_ = figures.shares(swaps, "heads", "shown", ylabel="share of the pictures")
+figures.show(
+    figures.shares(swaps, "heads", "shown", ylabel="share of the pictures"),
+    "Bars of pictures with heads' output from a donor with exchanged shapes: the object heads together bring the donor's objects in most pictures, more so with the rest of L3, and no single head does.",
+)
 
 # %% [markdown]
 # The object heads carry the shape: with the donor's output, nine pictures in ten show the donor's object 1, at the place and in the colour that the prompt asks for (.88; .96 with the two other heads of layer 3). Of exchanged shapes
@@ -550,7 +603,10 @@ runs = {"none": None, named(objects): iv.patch(objects, donor), str(objects[1]):
 again, drawn = shape_patches.scored_twice(model, encoder, runs, [HALF[i] for i in few], few, donor, **SAMPLING)
 theirs = iv.Batch(model, encoder, [donor(HALF[i]) for i in few], few, SAMPLING).draw()[0]
 table = {"own prompt": drawn["none"], "donor's prompt": theirs, "object heads\nfrom donor": drawn[named(objects)], f"{objects[1]} alone\nfrom donor": drawn[str(objects[1])]}
-Image(figures.to_png(view_tags.picture_table({label: pictures.numpy() for label, pictures in table.items()}, [HALF[i] for i in few])))
+figures.show(
+    view_tags.picture_table({label: pictures.numpy() for label, pictures in table.items()}, [HALF[i] for i in few]),
+    "Pictures of eight prompts: with the donor's output of the object heads the first object takes the donor's shape in the prompt's colour and place, and with L4H1 alone in many of them.",
+)
 
 # %% tags=["nbval-check-output"]
 stored = patched[(patched.donor == "other first shape") & patched.seed.isin(few)].set_index(["intervention", "seed"])
@@ -579,7 +635,16 @@ wide = {
 }
 rows = ablated[ablated.intervention.isin(wide) & ablated.metric.isin(METRICS)].replace({"intervention": wide, "metric": METRICS})
 rows = rows.assign(order=rows.intervention.map(list(wide.values()).index)).sort_values("order", kind="stable")
-_ = figures.dots(rows, "intervention", "metric", xlabel="share of the pictures", colors={name: view_tags.METRIC_MARKS[name] for name in METRICS.values()})
+figures.show(
+    figures.dots(
+        rows,
+        "intervention",
+        "metric",
+        xlabel="share of the pictures",
+        colors={name: view_tags.METRIC_MARKS[name] for name in METRICS.values()},
+    ),
+    "Dots of three shares without some heads: the layers before and after cost little, the object heads cost most shapes, two of them sometimes more than all three, and without the relation head too the relation is gone.",
+)
 
 # %% [markdown]
 # Without the object heads colours stay (1.00) and shapes go: .58 with means, .33 resampled, which is near the .26 that are left if the shape words are hidden from all heads. Taking two of the three can hurt *more* than taking all
@@ -600,7 +665,16 @@ only = {
 }
 rows = ablated[ablated.intervention.isin(only) & ablated.metric.isin(METRICS)].replace({"intervention": only, "metric": METRICS})
 rows = rows.assign(order=rows.intervention.map(list(only.values()).index)).sort_values("order", kind="stable")
-_ = figures.dots(rows, "intervention", "metric", xlabel="share of the pictures", colors={name: view_tags.METRIC_MARKS[name] for name in METRICS.values()})
+figures.show(
+    figures.dots(
+        rows,
+        "intervention",
+        "metric",
+        xlabel="share of the pictures",
+        colors={name: view_tags.METRIC_MARKS[name] for name in METRICS.values()},
+    ),
+    "Dots of three shares with only some heads at work: relation and object heads draw most pictures right, with L3H1 about as many as all heads do, and without any one of these five clearly fewer.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 values = ablated.pivot(index="intervention", columns="metric", values="value")
@@ -634,7 +708,12 @@ kept["seed"] = "seed " + kept.model.str.extract(r"-s(\d)$")[0].fillna("0")
 kept = kept.sort_values("seed", kind="stable")
 
 # %% mystnb={"figure": {"caption": "Pictures in which only the most needed cross-attention heads, of 18 (mini: 36), do their work and all others put out their mean over prompts, against their number: share with both shapes right, and with the prompt's loose relation. A line a training run, bands: 95 % intervals, n = 96 a point (canonical prompts). RTE and e5-small as contextual encoder; micro scale, seeds 0, 2 and 3 and seeds 0 to 2, and mini, seed 0.", "name": "fig-kept"}}
-Image(figures.to_png(figures.curves(kept, "seed", "panel", x="heads", xlabel="cross-attention heads at work", ylabel="share of pictures"), 64))
+figures.show(
+    figures.curves(
+        kept, "seed", "panel", x="heads", xlabel="cross-attention heads at work", ylabel="share of pictures"
+    ),
+    "Panels of shape and relation accuracy against the number of heads at work: with RTE a small part of the heads reaches what all do, with e5-small at micro scale mostly even fewer, and at mini more than with RTE.",
+)
 
 # %% tags=["nbval-check-output"]
 for name, table in smallest.items():

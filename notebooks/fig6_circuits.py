@@ -337,6 +337,7 @@ controls.frames(
     2500,
     encoder=list(ARMS),
     prompt=PROMPTS,
+    alt="The circuit of the chosen prompt and encoder, built up in six steps: the words, the heads that read the relation, the tag that they write, the object heads, the picture, and six pictures that prove it by interventions.",
 )
 
 # %% tags=["hide-input", "remove-cell"]
@@ -351,7 +352,12 @@ for label in ARMS:  # for the first page of the book
 # ## Both circuits
 
 # %% mystnb={"figure": {"caption": "The two circuits with their effects. Boxes: words, with the relation's share of their vectors; above them, what hiding them costs. Arrows from words: attention from object 1's places (solid) and object 2's (dashed), mean of 280 pictures. Small dark maps: this picture's attention (relation head at step 3 of 18, object heads mean over the steps). Red and blue maps: what is written along the direction that tells object 1's places from object 2's. AUC: how well it tells the two apart on prompts that the direction was not taken from. Gray arrows with numbers: change when a head is removed, 95 % intervals, n = 192 pictures. With RTE the head L3H2 marks places and heads behind it draw shapes there; with e5-small two heads write one vector everywhere, and the places appear in the MLP. Micro scale; RTE, and e5-small as contextual encoder; one seed each.", "name": "fig-circuits"}}
-Image(figures.to_png(story.overview([circuit(label, PROMPTS[1]) for label in ARMS]), 128, dpi=100))
+figures.show(
+    story.overview([circuit(label, PROMPTS[1]) for label in ARMS]),
+    "Two diagrams from words to picture: with RTE one head reads the relation words and marks places in which heads behind it draw shapes, and with e5-small two heads read the colour words alike from everywhere and the MLP makes the places.",
+    colors=128,
+    dpi=100,
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for label, arm in arms.items():
@@ -433,6 +439,7 @@ controls.live(
     encoder=w.Dropdown(options=list(ARMS), description="encoder"),
     stage=w.IntSlider(4, 1, len(story.STAGES), description="step", continuous_update=False),
     seed=w.BoundedIntText(1, 0, 9999, description="noise seed"),
+    alt="The circuit of the typed prompt, drawn up to the chosen step.",
 )
 
 # %% [markdown]

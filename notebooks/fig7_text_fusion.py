@@ -35,7 +35,6 @@ quick = True  # the check of the last section: 16 fresh pictures, or 96; False d
 # %% tags=["hide-input"]
 import pandas as pd
 import torch
-from IPython.display import Image
 
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import PHRASES, ROLES, suite
@@ -73,10 +72,21 @@ def bars(table, measure):
 # lower left and lower right) on the 96 canonical prompts. RTE, whose words know nothing of each other, must score 0 there, and does.
 
 # %% mystnb={"figure": {"caption": "Share of the variance of a word's vectors that the relation explains beyond the other factors (partial R², exact, over 264 prompts), before any training: e5-small, MiniLM, e5-small untrained, RTE with and without positions. At the second object's words RTE owes its share to their place in the prompt alone, and the untrained encoder nearly so.", "name": "fig-relation-share"}}
-Image(figures.to_png(figures.shares(bars(raw, "relation"), "word", "encoder", ylabel="relation's share of variance")))
+figures.show(
+    figures.shares(bars(raw, "relation"), "word", "encoder", ylabel="relation's share of variance"),
+    "Bars of the relation's share in each word's vector before training: high in the relation words of all encoders, small in the objects' words of e5-small, smaller with MiniLM, and large at the second object's words of the untrained encoder.",
+)
 
 # %% mystnb={"figure": {"caption": "Share of the variance of a word's vectors that the relation explains between relations whose phrases are equally long, so that a word's place tells nothing (96 canonical prompts). Only the objects' words are shown.", "name": "fig-equal-length"}}
-Image(figures.to_png(figures.shares(bars(raw, "relation at equal length").query("token != 'relation'"), "word", "encoder", ylabel="relation's share of variance")))
+figures.show(
+    figures.shares(
+        bars(raw, "relation at equal length").query("token != 'relation'"),
+        "word",
+        "encoder",
+        ylabel="relation's share of variance",
+    ),
+    "Bars of the relation's share between phrases of equal length: e5-small has some in every word of the objects, most in the shape words, MiniLM a trace, and all others next to nothing.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 print("partial R2 of each factor, 264 prompts; p from 200 permutations, .005 is the least there can be")
@@ -92,7 +102,10 @@ for (encoder, token), rows in raw[raw.measure == "relation, new shape"].groupby(
 # tells the prompts apart. What a diffusion transformer can use is a code that is the same for every shape. So the probe is trained on the prompts with two shapes of the word's object and tested on those with the third.
 
 # %% mystnb={"figure": {"caption": "A linear probe for the eight relations, trained on the words of objects of two shapes and tested on those of the third (96 canonical prompts, 95 % intervals). Dotted: chance. The phrase's length alone gives at most 3/8 at the second object's words, and 4/8 in the word pieces of e5-small, trained or not.", "name": "fig-new-shape"}}
-Image(figures.to_png(figures.shares(bars(raw, "relation, new shape"), "word", "encoder", ylabel="relations read right", level=0.125)))
+figures.show(
+    figures.shares(bars(raw, "relation, new shape"), "word", "encoder", ylabel="relations read right", level=0.125),
+    "Bars of a probe on words of a new shape: from shape words it reads most relations with e5-small and few with MiniLM, and from colour words nearly all even with the untrained encoder.",
+)
 
 # %% [markdown]
 # e5-small's code is nearly independent of the shape: the probe reads nine relations in ten from a shape word it has not met. MiniLM's is weak: .35 at either word, above chance (.125) at
@@ -120,10 +133,23 @@ paper = pd.DataFrame([
 ])
 
 # %% mystnb={"figure": {"caption": "The relation's share of variance (partial R², 264 prompts) before and after the caption MLP of the trained models (micro, seed 0: e5-small and MiniLM as contextual encoders, RTE). Dark lines, over our e5-small: the paper's T5-XXL and its model of size B.", "name": "fig-caption-mlp"}}
-Image(figures.to_png(figures.shares(bars(both, "relation"), "place", "where", paper, ylabel="relation's share of variance", mark_label="paper, T5-XXL, size B")))
+figures.show(
+    figures.shares(
+        bars(both, "relation"),
+        "place",
+        "where",
+        paper,
+        ylabel="relation's share of variance",
+        mark_label="paper, T5-XXL, size B",
+    ),
+    "Bars of the relation's share before and after the caption MLP: it rises steeply in the second colour word of e5-small, falls in its second shape word, where the paper's rises, and stays next to nothing in the objects' words of MiniLM and, after the MLP, of RTE.",
+)
 
 # %% mystnb={"figure": {"caption": "The relation's share of variance between relations whose phrases are equally long (96 canonical prompts), before and after the caption MLP of the trained models (micro, seed 0: e5-small and MiniLM as contextual encoders, RTE).", "name": "fig-caption-mlp-equal-length"}}
-Image(figures.to_png(figures.shares(bars(both, "relation at equal length"), "place", "where", ylabel="relation's share of variance")))
+figures.show(
+    figures.shares(bars(both, "relation at equal length"), "place", "where", ylabel="relation's share of variance"),
+    "Bars of the relation's share between phrases of equal length, before and after the caption MLP: it rises in the second colour word of e5-small and in the relation words of RTE, and there is none in the objects' words of MiniLM and RTE.",
+)
 
 # %% tags=["nbval-check-output"]
 for row in both[both.measure.isin(["relation", "relation at equal length"])].pivot_table(index=["encoder", "word", "measure"], columns="where", values="value").reset_index().itertuples():
@@ -172,7 +198,13 @@ def geometry(encoder, word, stage):
     return figures.to_png(figures.matrices({f"{encoder}, {word}, {stage}:\neffect size {size:.2f} of the word's spread": table}, numbers=True))
 
 
-controls.grid(geometry, encoder=list(MODELS.values()), word=list(WORDS.values()), stage=STAGES)
+controls.grid(
+    geometry,
+    encoder=list(MODELS.values()),
+    word=list(WORDS.values()),
+    stage=STAGES,
+    alt="A matrix of cosines between the effects of the eight relations on the chosen word, with the chosen encoder, before or after the caption MLP.",
+)
 
 # %% [markdown]
 # ## Which words the network reads
@@ -187,7 +219,10 @@ loose = loose[loose.intervention.isin(HIDDEN)].assign(hidden=loose.intervention.
 loose = loose.sort_values("hidden", key=lambda column: column.map(list(HIDDEN.values()).index), kind="stable")
 
 # %% mystnb={"figure": {"caption": "Loose relation accuracy with words hidden from the network, 96 canonical prompts, two pictures each, n = 192 a bar, 95 % intervals. Micro scale, seed 0: e5-small and MiniLM as contextual encoders, RTE.", "name": "fig-masks"}}
-Image(figures.to_png(figures.shares(loose, "hidden", "encoder", ylabel="loose relation accuracy")))
+figures.show(
+    figures.shares(loose, "hidden", "encoder", ylabel="loose relation accuracy"),
+    "Bars of relation accuracy with words hidden: without relation words RTE falls to chance while e5-small and MiniLM do not notice, without shape words e5-small alone stays, and without colour words all fall to the bottom.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for label, table in masked.items():
@@ -233,7 +268,10 @@ for name, (label, roles) in HIDE.items():
 hiding = pd.DataFrame(hiding)
 
 # %% mystnb={"figure": {"caption": "Loose relation accuracy with the words that the network reads hidden in a part of the 18 sampling steps: in all steps before the one given, or from it on; 96 canonical prompts, one picture each, 95 % intervals. Micro scale, seed 0: RTE, and e5-small as contextual encoder.", "name": "fig-mask-steps"}}
-Image(figures.to_png(figures.curves(hiding, "text", "panel", x="step", xlabel="sampling step", ylabel="loose relation accuracy")))
+figures.show(
+    figures.curves(hiding, "text", "panel", x="step", xlabel="sampling step", ylabel="loose relation accuracy"),
+    "Two panels of relation accuracy with words hidden in some steps: it falls the longer they are hidden from the start, and recovers the later hiding begins, sooner with RTE than with e5-small.",
+)
 
 # %% tags=["nbval-check-output"]
 for (label, panel), rows in hiding.groupby(["text", "panel"], sort=False):
@@ -303,7 +341,10 @@ SLOW = ["e5-slow-micro", "e5-slow-micro-s1", "e5-slow-micro-s2", "e5-slow-mini"]
 RATES = {"caption MLP at 0.001": [*(f"e5-micro{seed}" for seed in ("", "-s1", "-s2", "-s3", "-s4")), "e5-mini-collapsed", "e5-mini"], "caption MLP at 0.0001": SLOW}
 learning = pd.concat([training_curve(run).assign(rate=rate) for rate, runs in RATES.items() for run in runs])
 learning = learning[(learning.suite == "canonical") & (learning.metric == "relation_loose")]
-Image(figures.to_png(figures.curves(learning, "rate", "preset", ylabel="loose relation accuracy", unit="run")))
+figures.show(
+    figures.curves(learning, "rate", "preset", ylabel="loose relation accuracy", unit="run"),
+    "Two panels of relation accuracy against pictures seen: at micro scale the slower caption MLP learns about as soon, and at mini it goes on where a run at the common rate breaks down.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 PAIRS = {"relation color1 color2": "relation and colour words", "relation shape1 shape2": "relation and shape words", "color1 color2 shape1 shape2": "colour and shape words"}
@@ -383,7 +424,10 @@ def tell(table, name=""):
 believed = believed_by("e5-micro")
 
 # %% mystnb={"figure": {"caption": "Loose relation that the pictures show when some words' vectors are given the opposite relation's effect (x 0.5, x 2: that effect at half and at twice its size) and all other words stay. e5-micro: micro scale, e5-small as contextual encoder, seed 0; 96 canonical prompts, n = 96 a bar, 95 % intervals.", "name": "fig-rewired"}}
-Image(figures.to_png(figures.shares(believed, "words", "relation shown", ylabel="share of pictures")))
+figures.show(
+    figures.shares(believed, "words", "relation shown", ylabel="share of pictures"),
+    "Bars of the relation shown when words tell the opposite one: told by both colour words the pictures show the one put in, at half the size as well, one colour word leaves them torn, and all other words are ignored.",
+)
 
 # %% tags=["nbval-check-output"]
 tell(believed)
@@ -396,7 +440,10 @@ tell(believed)
 
 # %% mystnb={"figure": {"caption": "As the figure above, of the one seed of e5-small that reads its shape words: loose relation that the pictures show when some words' vectors are given the opposite relation's effect (x 0.5, 2, 3: that many times its size) and all other words stay. e5-micro-s4: micro scale, e5-small as contextual encoder, seed 4; 96 canonical prompts, n = 96 a bar, 95 % intervals.", "name": "fig-rewired-shapes"}}
 shown_shapes = believed_by("e5-micro-s4")
-Image(figures.to_png(figures.shares(shown_shapes, "words", "relation shown", ylabel="share of pictures")))
+figures.show(
+    figures.shares(shown_shapes, "words", "relation shown", ylabel="share of pictures"),
+    "Bars of the relation shown when words tell the opposite one, in the seed that reads shape words: told by both shape words the pictures show the one put in, one shape word leaves them torn, and colour and relation words are ignored.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 tell(shown_shapes, "e5-micro-s4, ")
@@ -409,7 +456,10 @@ tell(shown_shapes, "e5-micro-s4, ")
 
 # %% mystnb={"figure": {"caption": "As the figure above, of a network whose caption MLP learned at a tenth of the rate: loose relation that the pictures show when some words' vectors are given the opposite relation's effect (x 3: three times its size) and all other words stay. e5-slow-micro-s1: micro scale, e5-small as contextual encoder, seed 1, 96 thousand pictures; 96 canonical prompts, n = 96 a bar, 95 % intervals.", "name": "fig-rewired-slow"}}
 shown_slow = {name: believed_by(name) for name in SLOW if name in SPOTS}
-Image(figures.to_png(figures.shares(shown_slow[SLOW[1]], "words", "relation shown", ylabel="share of pictures")))
+figures.show(
+    figures.shares(shown_slow[SLOW[1]], "words", "relation shown", ylabel="share of pictures"),
+    "Bars of the relation shown when words tell the opposite one, with the slow caption MLP: no single kind of word wins, the relation words come nearest, and only with the shape words as well do more pictures show the one put in than the prompt's.",
+)
 
 # %% tags=["nbval-check-output", "hide-output"]
 for name, table in shown_slow.items():
@@ -456,7 +506,11 @@ def pairs(edited):
     return figures.to_png(figures.matrices(tables, "share of pictures (loose)", 0, numbers=True))
 
 
-controls.grid(pairs, edited=list(edits))
+controls.grid(
+    pairs,
+    edited=list(edits),
+    alt="Two matrices of the share of pictures, by the prompt's relation and the one put into the chosen words: those that show the one put in, and those that show the prompt's.",
+)
 
 # %% [markdown]
 # *Share of pictures that show the relation put into some words (left) and the prompt's own (right), loose, by prompt's relation (rows) and relation put in (columns); 12 pictures a cell; the groups of words that matter most. Micro scale, seed 0 where no other is named: e5-small and MiniLM as contextual encoders, and RTE.*

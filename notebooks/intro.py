@@ -56,7 +56,16 @@ def frame(stage, encoder):
 
 
 names = [f"{k}: {name}" for k, name in enumerate(story.STAGES, 1)]
-controls.frames(frame, range(1, len(names) + 1), "step", names, 2500, start=4, encoder=ENCODERS)
+controls.frames(
+    frame,
+    range(1, len(names) + 1),
+    "step",
+    names,
+    2500,
+    poster=4,
+    encoder=ENCODERS,
+    alt="The circuit of one prompt, built up in six steps for either encoder: the words, the heads that read the relation, the tag that they write, the object heads, the picture, and six pictures that prove it by interventions.",
+)
 
 # %% [markdown]
 # *The circuit of one prompt, step by step. Number in a word's box: the share of its vector that is the relation. Maps show the 8 x 8 image tokens; outlines, the objects of the finished picture, the first solid and the second dashed. AUC: how well what is written there tells object 1's places from object 2's (.5 is chance). Object heads are here the heads, other than the relation head, that cost many shapes (with RTE one more than {doc}`fig5_object_head` counts). Micro scale (6 layers, width 192, 3 heads); random token embeddings (RTE), and e5-small as contextual encoder; one seed each.*

@@ -140,7 +140,13 @@ def frame(encoder, prompt, change):
     return shown(drawn, [f"noise {noise}" for noise in NOISE], len(NOISE))
 
 
-controls.grid(frame, encoder=list(ARMS), prompt=PROMPTS, change=CHANGES)
+controls.grid(
+    frame,
+    encoder=list(ARMS),
+    prompt=PROMPTS,
+    change=CHANGES,
+    alt="Three pictures of one prompt from three noises, with the boxes and names of what the scorer found and its verdicts, under the chosen change to the model.",
+)
 
 # %% [markdown]
 # *Three pictures of one prompt, from the same three noises under every change; boxes and names: what the scorer found ("?" is neither a colour nor a shape it knows). Relation: loose. 18 steps; micro scale; RTE, and
@@ -202,4 +208,5 @@ controls.live(
     noise=w.BoundedIntText(0, 0, 9999, description="noise seed"),
     pictures=w.IntSlider(3, 1, 4, description="pictures", continuous_update=False),
     steps=w.IntSlider(18, 4, 36, description="steps", continuous_update=False),
+    alt="Pictures of the typed prompt, with the boxes and names of what the scorer found and its verdicts, as the model is and below it with the chosen changes.",
 )

@@ -2,8 +2,11 @@
 
 `frames` and `grid` hold precomputed pictures joined to their controls in the browser (jslink).
 `live` recomputes at any value; the book's style sheet hides it where there is no kernel.
+`alt`: a sentence that says what the pictures show. It is kept in the output, with the picture
+shown first, for screen readers and wherever no script runs: on code hosts, without JavaScript.
 """
 
+import base64
 import html
 import io
 from collections.abc import Callable, Sequence
@@ -32,6 +35,26 @@ def _image(png: bytes) -> w.Image:
     return w.Image(value=_webp(png), format="webp", layout=_layout())
 
 
+class _Shown(w.VBox):
+    """A box with controls above and pictures below; its output also holds the picture it shows."""
+
+    def __init__(self, children: Sequence[w.Widget], alt: str):
+        super().__init__(children)
+        self.alt = alt
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        bundle, shown = super()._repr_mimebundle_(**kwargs) | {"text/plain": self.alt}, self
+        while not isinstance(shown, w.Image):
+            shown = shown.children[shown.selected_index if isinstance(shown, w.Stack) else -1]
+        if not shown.value:  # a live form that could not draw
+            return bundle, {}
+        png, image = io.BytesIO(), Image.open(io.BytesIO(shown.value))
+        image.quantize(128, Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
+        bundle["image/png"] = base64.b64encode(png.getvalue()).decode()  # code hosts show no WebP
+        told = {"alt": self.alt, "class": " ".join(["first-frame", *self._dom_classes])}
+        return bundle, {"image/png": told}
+
+
 def _stacks(choices: dict[str, Sequence[str]], leaf: Callable[[dict], w.Widget]) -> list[w.Widget]:
     """A row of dropdowns, one a choice, and under it the leaf of the chosen values.
 
@@ -54,34 +77,46 @@ def _stacks(choices: dict[str, Sequence[str]], leaf: Callable[[dict], w.Widget])
     return [w.HBox(list(menus.values()), layout=w.Layout(flex_flow="row wrap")), build({})]
 
 
-def frames(render: Callable[..., bytes], values: Sequence, label: str, texts: Sequence[str] | None = None,
-           interval: int = 500, start: int = 0, **choices: Sequence[str]) -> w.VBox:  # fmt: skip
+def frames(
+    render: Callable[..., bytes],
+    values: Sequence,
+    label: str,
+    texts: Sequence[str] | None = None,
+    interval: int = 500,
+    poster: int | None = None,
+    *,
+    alt: str,
+    **choices: Sequence[str],
+) -> w.VBox:
     """A slider with play button over `render(value, choice=..., ...) -> PNG bytes`, one frame a value.
 
-    texts: what stands beside the slider for each value; the value itself if not given. start: index of the
-    frame shown first. choices: dropdowns, as in `grid`; the slider keeps its place when another is chosen.
+    texts: what stands beside the slider for each value; the value itself if not given. poster: index
+    of a frame that also stands before the first, to be shown until play is pressed. choices:
+    dropdowns, as in `grid`; the slider keeps its place when another is chosen.
     """
-    slider = w.IntSlider(start, min=0, max=len(values) - 1, description=label, readout=False)
-    play = w.Play(value=start, min=0, max=len(values) - 1, interval=interval)
-    text = w.Stack([w.Label(str(t)) for t in (texts or values)], selected_index=start)
+    order = [*([] if poster is None else [poster]), *range(len(values))]
+    slider = w.IntSlider(min=0, max=len(order) - 1, description=label, readout=False)
+    play = w.Play(min=0, max=len(order) - 1, interval=interval)
+    text = w.Stack([w.Label(str((texts or values)[k])) for k in order], selected_index=0)
     w.jslink((slider, "value"), (text, "selected_index"))
     w.jslink((play, "value"), (slider, "value"))
 
     def film(chosen: dict) -> w.Stack:
-        stack = w.Stack([_image(render(value, **chosen)) for value in values], selected_index=start)
+        images = [_image(render(value, **chosen)) for value in values]
+        stack = w.Stack([images[k] for k in order], selected_index=0)
         w.jslink((slider, "value"), (stack, "selected_index"))
         return stack
 
     menus, pictures = _stacks(choices, film)
-    return w.VBox([*([menus] if choices else []), w.HBox([play, slider, text]), pictures])
+    return _Shown([*([menus] if choices else []), w.HBox([play, slider, text]), pictures], alt)
 
 
-def grid(render: Callable[..., bytes], **choices: Sequence[str]) -> w.VBox:
+def grid(render: Callable[..., bytes], *, alt: str, **choices: Sequence[str]) -> w.VBox:
     """Dropdowns, one a keyword, over `render(keyword=value, ...) -> PNG bytes` for every combination."""
-    return w.VBox(_stacks(choices, lambda chosen: _image(render(**chosen))))
+    return _Shown(_stacks(choices, lambda chosen: _image(render(**chosen))), alt)
 
 
-def live(render: Callable[..., bytes], **controls: w.Widget) -> w.VBox:
+def live(render: Callable[..., bytes], *, alt: str, **controls: w.Widget) -> w.VBox:
     """Free controls over `render(keyword=value, ...) -> PNG bytes`, recomputed by the kernel.
 
     A RelcoreError of `render` is shown as one line and leaves the last picture.
@@ -98,6 +133,6 @@ def live(render: Callable[..., bytes], **controls: w.Widget) -> w.VBox:
     for control in controls.values():
         control.observe(update, "value")
     update()
-    box = w.VBox([w.Label("Live, with a running kernel:"), *controls.values(), message, image])
+    box = _Shown([w.Label("Live, with a running kernel:"), *controls.values(), message, image], alt)
     box.add_class("live-only")
     return box

@@ -70,6 +70,13 @@ def to_png(figure: Figure, colors: int = 64, dpi: float | None = None) -> bytes:
     return out.getvalue()
 
 
+def show(figure: Figure, alt: str, **png):
+    """A figure as a notebook's output, with a sentence as alt text; closes it. png: for `to_png`."""
+    from IPython.display import Image  # of the extra "book"
+
+    return Image(to_png(figure, **png), alt=alt)
+
+
 def picture_png(picture: np.ndarray) -> bytes:
     """One picture, uint8 [y, x, rgb], enlarged fourfold by whole pixels, as a PNG."""
     buffer = io.BytesIO()

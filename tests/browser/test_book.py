@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from playwright.sync_api import TimeoutError, sync_playwright
+from playwright.sync_api import TimeoutError, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build/html"
@@ -160,6 +160,50 @@ def test_every_control_changes_its_picture(visit, name):
                 control.click()  # stop: or it would move the picture under the next control
     assert tried, "no control on this page"
     assert not dead
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_picture_is_told_in_a_sentence(visit, name):
+    page = visit(name)
+    if page.locator(WIDGET_DATA).count():
+        page.wait_for_selector(".jupyter-widgets img", timeout=60_000)
+        page.wait_for_timeout(1000)
+    alts = page.evaluate("[...document.querySelectorAll('article img')].map(e => e.alt)")
+    assert not [alt for alt in alts if not re.fullmatch(r"[A-Z].{30,}\.", alt)]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_widgets_leave_their_first_frame_without_javascript(browser, name):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((HTML / f"{name}.html").as_uri())
+    stills = page.locator("article .first-frame").all()
+    assert len(stills) == page.locator(WIDGET_DATA).count()
+    for still in stills:
+        form = still.evaluate("e => e.matches('.live-only')")  # of no use without a kernel
+        assert still.is_visible() != form and (form or still.evaluate("e => e.naturalWidth") > 50)
+    context.close()
+
+
+def test_play_starts_at_the_first_stage_and_its_buttons_are_drawn(visit):
+    page = visit(TOC["root"])
+    page.wait_for_selector(".jupyter-widgets img", timeout=60_000)
+    assert not page.locator(".first-frame").is_visible(), "beside its widget"
+    # looked for anew at each use
+    stage = page.locator(".widget-hbox:has(.widget-play) .widget-label:visible").last
+    assert stage.inner_text() == "5: the picture"
+    button = page.locator(CONTROLS["play"])
+    for icon in ("fa-play", "fa-pause"):
+        drawn = button.locator("i").evaluate("""async e => {
+            const {fontFamily, fontSize, content} = getComputedStyle(e, '::before');
+            const faces = await document.fonts.load(`${fontSize} ${fontFamily}`, content.at(1));
+            return [e.className, e.childElementCount, faces.length];
+        }""")
+        assert drawn == [f"fa {icon}", 0, 1], "not one picture of the font"
+        if icon == "fa-play":
+            button.click()
+    expect(stage).not_to_have_text("5: the picture")
+    assert stage.inner_text() == "1: the words"
 
 
 class Links(HTMLParser):

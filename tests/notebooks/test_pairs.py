@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 each_notebook = pytest.mark.parametrize("py", NOTEBOOKS, ids=lambda p: p.stem)
 HINT = "run `relcore notebooks`"
+WIDGET = "application/vnd.jupyter.widget-view"
+SENTENCE = re.compile(r"(?!(An? i|I)mage of |(A f|F)igure of )[A-Z].{30,}\.")
 
 
 def test_every_chapter_is_a_pair():
@@ -56,3 +58,17 @@ def test_stored_half_is_run_and_normalised(py):
             local = re.search(rf"{re.escape(str(ROOT))}|(?<![\w.])/(home|Users|root|tmp)/", printed)
             assert not local, f"cell {i} prints a local path"
             assert " at 0x" not in printed, f"cell {i} prints a place in memory: {HINT}"
+
+
+@each_notebook
+def test_every_picture_is_told_in_a_sentence(py):
+    told = []
+    for i, cell in enumerate(nbformat.read(py.with_suffix(".ipynb"), as_version=4).cells):
+        for output in cell.get("outputs", ()):
+            kinds = output.get("data", {})
+            if any(kind.startswith(("image/", WIDGET)) for kind in kinds):
+                assert "image/png" in kinds, f"cell {i}: no picture where widgets are not drawn"
+                told.append(output.metadata.get("image/png", {}).get("alt", ""))
+                how = f"use figures.show or controls, and {HINT}"
+                assert SENTENCE.fullmatch(told[-1]), f"cell {i}: no sentence: {how}"
+    assert len(set(told)) == len(told)
