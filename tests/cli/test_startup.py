@@ -24,7 +24,10 @@ UNUSED = {
     "claims": COMPILER | TRAINING | STATISTICS | {"matplotlib"},
     "sample": COMPILER | TRAINING | STATISTICS | {"pandas"},
 }
-ARGUMENTS = {"claims": ["--only", "S3"], "sample": ["red square is above blue circle", "-n", "1", "--steps", "1"]}
+ARGUMENTS = {
+    "claims": ["--only", "S3"],
+    "sample": ["red square is above blue circle", "-n", "1", "--steps", "1"],
+}
 
 
 @pytest.mark.parametrize("command", UNUSED)
