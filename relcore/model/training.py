@@ -26,7 +26,7 @@ from ..data.prompts import CANONICAL, CAPTIONS, PHRASES, caption, compose, suite
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS
 from ..errors import RelcoreError
-from ..files import read_tensors, replacing, write_json, write_png, write_tensors
+from ..files import check_writable, read_tensors, replacing, write_json, write_png, write_tensors
 from . import checkpoints
 from .diffusion import PROCESSES, RectifiedFlow, fast_precision, sample, to_signal, training_loss
 from .dit import PRESETS, DiT
@@ -89,12 +89,14 @@ class Run:
     def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, snapshots: bool = False,
                  compiled: bool = False):  # fmt: skip
         check(config)
+        self.config, self.folder, self.snapshots = config, Path(folder), snapshots
+        files = ("config.json", "state.safetensors", "model.safetensors", "metrics.parquet", "frames/0.png")
+        check_writable(*(self.folder / name for name in files))
         device = processes().device
         fast = fast_precision(device) == "bf16"
         self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if fast else "no")
         if config.batch % self.accelerator.num_processes:
             raise RelcoreError(f"batch {config.batch} is no multiple of the {self.accelerator.num_processes} processes")
-        self.config, self.folder, self.snapshots = config, Path(folder), snapshots
         self.encoder, self.process = make_encoder(config.encoder), config.make_process()
         torch.manual_seed(config.seed)
         self.model = DiT(replace(PRESETS[config.preset], text_dim=self.encoder.dim)).to(self.accelerator.device)
@@ -309,11 +311,10 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
     What is not given comes from the run to resume, or from the defaults.
     """
     try:
-        base = json.loads((resume / "config.json").read_text()) if resume else {}
+        base = json.loads((resume / "config.json").read_text(encoding="utf-8")) if resume else {}
     except (OSError, ValueError) as error:
-        raise RelcoreError(
-            f"'{resume}' holds no training run ({error}): name the folder of one; to start one, leave out --resume"
-        ) from error
+        raise RelcoreError(f"'{resume}' holds no training run ({error}): name the folder of one, or start one: "
+                           f"relcore train --out {resume}") from error  # fmt: skip
     kinds = {field.name: field.type for field in fields(TrainConfig)}
     if unknown := sorted(base.keys() - kinds):
         raise RelcoreError(f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, which "
