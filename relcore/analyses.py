@@ -1,5 +1,6 @@
 """The commands that take a model apart: `relcore fusion`, `synopsis`, `screen`, `ablate`, `rewire`, `robustness`."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +21,14 @@ from .options import (
     open_model,
     phrases_of,
     sampling_of,
+    table_option,
+    writing,
 )
 
 
 def fusion(
     model: Model = "e5-micro",
-    out: Annotated[Path | None, typer.Option(help="Also write every measure to this parquet file.")] = None,
+    out: Annotated[Path | None, table_option("Also write every measure to this parquet file.")] = None,
     as_json: Json = False,
 ) -> None:
     """How much of each word is the relation, as the encoder gives it and after the model's caption MLP.
@@ -35,24 +38,21 @@ def fusion(
     import pandas as pd
 
     from .kernels import factors
-    from .model.checkpoints import digest
-    from .model.evaluation import write_table
 
     network, _, encoder, _ = open_model(model)
     stages = {"as encoded": None, "after the caption MLP": network.caption_mlp}
     table = pd.concat([factors.fusion(encoder, mlp).assign(where=where) for where, mlp in stages.items()],
                       ignore_index=True)  # fmt: skip
-    if out:
-        write_table(out, table, command=command_line(), checkpoint=digest(model), seed=0)
     shown = table.pivot(index=["measure", "token"], columns="where", values="value")[list(stages)]
-    emit(as_json, {"model": model, "words": table.to_dict("records")}, shown.to_string(float_format="%.3f"))
+    emit(as_json, {"model": model, "words": table.to_dict("records")}, shown.to_string(float_format="%.3f"),
+         writing(out, table, model))  # fmt: skip
 
 
 def synopsis(
     model: Model = "rte-micro",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt (96 canonical prompts).")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Also write every reduction of the maps (by step, their mean, the "
-                                                  "paper's) to this parquet file: three runs.")] = None,
+    out: Annotated[Path | None, table_option("Also write every reduction of the maps (by step, their mean, the "
+                                             "paper's) to this parquet file: three runs.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -62,23 +62,20 @@ def synopsis(
     """
     from .data.prompts import suite
     from .kernels import synopsis as kernel
-    from .model.checkpoints import digest
     from .model.diffusion import fast_precision
-    from .model.evaluation import write_table
 
     network, _, encoder, process = open_model(model)
     data = (network, encoder, suite(), range(seed, seed + number))
     options = {"process": process, "precision": fast_precision(), "progress": f"synopsis {model}"}
     if out:
-        table = kernel.reductions(*data, **options)
-        write_table(out, table, command=command_line(), checkpoint=digest(model), seed=seed)
-        table = table[table.reduction == "mean"].drop(columns="reduction")
+        rows = kernel.reductions(*data, **options)
+        table = rows[rows.reduction == "mean"].drop(columns="reduction")
     else:
-        table = kernel.synopsis(*data, over_steps="mean", **options)
+        rows = table = kernel.synopsis(*data, over_steps="mean", **options)
     heads = table.drop(columns="step").to_dict("records")
     text = "\n\n".join(f"{role}\n{kernel.profile(table, role).to_string(index=False, float_format='%.3f')}"
                        for role in ("object1", "object2"))  # fmt: skip
-    emit(as_json, {"model": model, "heads": heads, **table.attrs}, text)
+    emit(as_json, {"model": model, "heads": heads, **table.attrs}, text, writing(out, rows, model, seed))
 
 
 def screen(
@@ -88,8 +85,8 @@ def screen(
     centred: Annotated[bool, typer.Option(help="Take out what all relations share.")] = False,
     null: Annotated[str, typer.Option(help="shuffled, words or untrained.")] = "shuffled",
     along: Annotated[bool, typer.Option("--along", help="Every snapshot of a run trained with --snapshots.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Also write these rows, and without --along those of each relation, "
-                                                  "to this parquet file.")] = None,
+    out: Annotated[Path | None, table_option("Also write these rows, and without --along those of each relation, "
+                                             "to this parquet file.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -103,8 +100,6 @@ def screen(
     import pandas as pd
 
     from .kernels import circuits
-    from .model.checkpoints import digest
-    from .model.evaluation import write_table
 
     network, _, encoder, _ = open_model(model)
     tokens = token or ([t for t in circuits.TOKENS if t != "words"] if encoder.contextual else ["relation"])
@@ -114,11 +109,9 @@ def screen(
     else:
         table = pd.concat([circuits.screen(network, encoder, t, **options) for t in tokens])
         heads = table[table.relation == "mean"].drop(columns=["vector", "relation"])
-    if out:
-        rows = (heads if along else table).reset_index(drop=True)
-        write_table(out, rows, command=command_line(), checkpoint=digest(model), seed=seed)
+    rows = (heads if along else table).reset_index(drop=True)
     text = heads.sort_values("cosine", key=abs, ascending=False).to_string(index=False, float_format="%.3f")
-    emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text)
+    emit(as_json, {"model": model, "heads": heads.to_dict("records")}, text, writing(out, rows, model, seed))
 
 
 def ablate(
@@ -161,9 +154,11 @@ def ablate(
     else:
         heads = (kernel.heads_of(network, kinds[attention]) if every else
                  [kernel.find_head(network, name, kinds[attention][0]) for name in head])  # fmt: skip
-        pool = kernel.reference_for(network, encoder, heads, method, progress="reference", **sampling)
+        # Drawn once, and not at all if the file holds every run or cannot be gone on with.
+        pool = cache(lambda: kernel.reference_for(network, encoder, heads, method, progress="reference", **sampling))
         groups = [[h] for h in heads] if every else [heads]
-        runs = {" ".join(map(str, group)): kernel.ablate(group, pool) for group in groups}
+        runs = {" ".join(map(str, group)): lambda batch, group=group: kernel.ablate(group, pool())(batch)
+                for group in groups}  # fmt: skip
         what = None if every else next(iter(runs))
     table = kernel.sweep(network, encoder, {"none": None, **runs}, suite(), range(seed, seed + number), out,
                          {"checkpoint": digest(model), "method": None if mask else method},

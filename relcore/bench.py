@@ -31,7 +31,7 @@ from .errors import require
 from .kernels.capture import capture
 from .kernels.circuits import screen
 from .kernels.synopsis import memory, synopsis
-from .model.checkpoints import load_model
+from .model.checkpoints import find, load_model
 from .model.diffusion import IDDPM, RectifiedFlow, fast_precision, sample, to_signal, training_loss
 from .model.dit import D_HEAD, PRESETS, DiT, DiTConfig
 from .model.optim import make_optimizers
@@ -213,13 +213,14 @@ def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32, compil
     load: processes running, ours included.
     """
     require("preset", preset, PRESETS)
+    find("rte-micro")  # `kernels` needs it
     precision, config, rng = fast_precision(), PRESETS[preset], np.random.default_rng(0)
     peers = PEERS if all(map(importlib.util.find_spec, ("diffusers", "transformers"))) else {}
     parts = [training(config, batch, precision, peers, compiled),
              sampling(config, pictures, precision, peers, compiled), kernels()]  # fmt: skip
     ratios, times = ({k: v for part in parts for k, v in part[i].items()} for i in (0, 1))
     info, scenes, few = Path("/proc/cpuinfo"), sample_scenes(500, rng), sample_scenes(batch, rng)
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    names = re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else []
     truth = {size: list(render(scenes, size)) for size in (64, 128)}
     scores = {size: len(scenes) / seconds(lambda size=size: [detect(p) for p in truth[size]]) for size in truth}
     return {

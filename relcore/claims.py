@@ -29,7 +29,7 @@ FIELDS = ("id", "claim", "says", "place", "number", "chapter", "command", "verdi
 def load(file: Path = LEDGER) -> list[dict]:
     """The claims as written; RelcoreError if the file is malformed, or a claim lacks a field or names no measure."""
     try:
-        claims = yaml.safe_load(file.read_text())["claims"]
+        claims = yaml.safe_load(file.read_text(encoding="utf-8"))["claims"]
     except (OSError, yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError) as error:
         raise RelcoreError(f"'{file.name}' cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(claims, list):

@@ -21,11 +21,13 @@ from .options import (
     Model,
     Seed,
     Steps,
-    command_line,
     emit,
     metrics_table,
     open_model,
     phrases_of,
+    place,
+    table_option,
+    writing,
 )
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__,
@@ -40,7 +42,9 @@ def models(as_json: Json = False) -> None:
     """
     from .data.scoring import METRICS
     from .model.checkpoints import manifest
+    from .paths import require_checkout
 
+    require_checkout()
     entries = [{"name": name, **entry} for name, entry in manifest().items()]
     entries.sort(key=lambda e: (e["preset"], e["encoder"], e["name"]))
     titles = "".join(f"{m.replace('relation_', ''):17}" for m in METRICS)
@@ -114,35 +118,42 @@ def sample(
     """
     from .data.prompts import PHRASES, parse, suite
     from .data.scoring import describe, detect, score
-    from .files import write_png
+    from .files import check_writable, write_png
     from .model.diffusion import sample as draw
     from .view.figures import picture_grid, write_figure
 
     parsed = [parse(p) for p in prompts]
+    jobs = [(p, seed + k) for p in parsed for k in range(number)]
+    files = [out if out.suffix else out / f"{'-'.join(p.text.split())}-s{s}.png" for p, s in jobs]
+    require("ending of --out", out.suffix, (".png", ""))
+    check_writable(*set(files))
     network, _, encoder, process = open_model(model)
     known = {word for p in suite(PHRASES) for word in p.split()}
     new = sorted({word for p in parsed for word in p.text.lower().split()} - known)
     if new and not encoder.contextual:
         typer.echo(f"relcore: not in the training captions: {', '.join(new)}; with random token embeddings such words "
                    "have no meaning to the model", err=True)  # fmt: skip
-    jobs = [(p, seed + k) for p in parsed for k in range(number)]
+    encoder.encode([p.text for p in parsed])  # what an encoder lacks is said before anything is drawn
     pictures = draw(network, encoder, [p.text for p, _ in jobs], [s for _, s in jobs], process=process,
                     sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until).numpy()  # fmt: skip
     images = []
-    for (prompt, s), picture in zip(jobs, pictures, strict=True):
+    for (prompt, s), picture, file in zip(jobs, pictures, files, strict=True):
         objects = detect(picture)
         verdict = score(objects, prompt)
-        file = out if out.suffix else out / f"{'-'.join(prompt.text.split())}-s{s}.png"
-        if not out.suffix:
-            write_png(file, picture)
         images.append({"file": str(file), "prompt": prompt.text, "seed": s, "objects": describe(objects),
                        "metrics": {k: v for k, v in verdict.items() if v == v}})  # fmt: skip
-    if out.suffix:
-        write_figure(out, picture_grid(pictures, [f"{p.text}\nseed {s}" for p, s in jobs], columns=number))
+
+    def write() -> None:
+        if out.suffix:
+            write_figure(out, picture_grid(pictures, [f"{p.text}\nseed {s}" for p, s in jobs], columns=number))
+            return
+        for file, picture in zip(files, pictures, strict=True):
+            write_png(file, picture)
+
     emit(as_json, {"images": images}, "\n".join(
         f"{i['file']}  seed {i['seed']}  {i['prompt']!r}: {', '.join(i['objects']) or 'nothing found'}"
         f"  relation {'right' if i['metrics']['relation_loose'] else 'wrong'}"
-        f" (strict: {'right' if i['metrics']['relation_strict'] else 'wrong'})" for i in images))  # fmt: skip
+        f" (strict: {'right' if i['metrics']['relation_strict'] else 'wrong'})" for i in images), write)  # fmt: skip
 
 
 @app.command()
@@ -154,7 +165,7 @@ def evaluate(
     phrases: Annotated[str, typer.Option(help="canonical (96 prompts) or all (264, 22 phrases).")] = "canonical",
     generator: Annotated[str, typer.Option(help="Whose ceiling to show: separated or paper.")] = "separated",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Also write one row a picture to this parquet file.")] = None,
+    out: Annotated[Path | None, table_option("Also write one row a picture to this parquet file.")] = None,
     seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     compiled: Compiled = False,
@@ -167,9 +178,8 @@ def evaluate(
     """
     from .data.prompts import suite
     from .data.scenes import GENERATORS
-    from .model.checkpoints import digest
     from .model.evaluation import evaluate as run
-    from .model.evaluation import processes, report, write_table
+    from .model.evaluation import processes, report
 
     require("generator", generator, GENERATORS)
     prompts = suite(phrases_of(phrases), template)
@@ -181,10 +191,8 @@ def evaluate(
     if not shared.is_main_process:
         return
     summary = report(rows, generator, network.config.image_size)
-    if out:
-        write_table(out, rows, command=command_line(), checkpoint=digest(model), seed=seed)
     value = {"model": model, "template": template, "phrases": phrases, "generator": generator, **summary}
-    emit(as_json, value, metrics_table(summary["metrics"]))
+    emit(as_json, value, metrics_table(summary["metrics"]), writing(out, rows, model, seed))
 
 
 for command in (analyses.fusion, analyses.synopsis, analyses.screen, analyses.ablate, analyses.rewire,
@@ -195,7 +203,7 @@ for command in (analyses.fusion, analyses.synopsis, analyses.screen, analyses.ab
 @app.command()
 def encode(
     encoder: Annotated[str, typer.Option(help="e5, e5-random, minilm; t5 or hf with --from.")],
-    out: Annotated[Path, typer.Option(help="The table, a .safetensors file.")],
+    out: Annotated[Path, typer.Option(callback=place(".safetensors"), help="The table, a .safetensors file.")],
     source: Annotated[str | None, typer.Option("--from", help="Hub id[@revision] or folder, of t5 or hf.")] = None,
     suites: Annotated[str, typer.Option(help="all (training prompts and every perturbation) or training.")] = "all",
     as_json: Json = False,
@@ -215,8 +223,6 @@ def encode(
     from .files import sha256
 
     require("suites", suites, ("all", "training"))
-    if out.suffix != ".safetensors":
-        raise RelcoreError(f"a table is a .safetensors file, not '{out}'")
     others = [p for t in (*TEMPLATES, *REWRITES) for p in suite(CANONICAL, t)] if suites == "all" else []
     torch.set_num_threads(1)  # the last bit of a vector depends on their number
     contextual = make_contextual(encoder, source)
@@ -254,8 +260,13 @@ def notebooks(
 
     Example: relcore notebooks --quick --only fig1
     """
+    from . import paths
+    from .files import check_writable
     from .view.notebooks import run_all
 
+    paths.require_checkout()
+    if not quick:
+        check_writable(paths.RESULTS / "a.parquet")  # where full runs keep what they drew
     done = run_all(quick=quick, only=only)
     emit(as_json, {"notebooks": done}, "\n".join(f"{d['name']}: {d['seconds']:.1f} s" for d in done))
 
@@ -273,8 +284,10 @@ def claims(
     Example: relcore claims --only S5
     """
     from .claims import LEDGER, judge, load, record
+    from .paths import require_checkout
     from .view.claims import held, interval
 
+    require_checkout()
     written = load(ledger or LEDGER)
     if only and only not in {claim["id"] for claim in written}:
         raise RelcoreError(f"no claim '{only}': choose from {', '.join(claim['id'] for claim in written)}")
@@ -312,6 +325,7 @@ def bench(
 
 def main() -> None:
     """Entry point: as the app, but a RelcoreError is one line and exit status 2."""
+    sys.stdout.reconfigure(errors="replace")  # not every locale has "²"
     debug = "--debug" in sys.argv
     sys.argv = [a for a in sys.argv if a != "--debug"]
     try:

@@ -2,34 +2,72 @@
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .errors import require
+from .errors import RelcoreError, require
 
+
+def place(*endings: str):
+    """A callback for --out: the file's ending is one of these, and it can be written. Called before the command."""
+
+    def check(out: Path | None) -> Path | None:
+        from .files import check_writable
+
+        if out:
+            if out.suffix not in endings:
+                raise RelcoreError(f"'{out}' must end in {endings[0]}")
+            check_writable(out)
+        return out
+
+    return check
+
+
+def table_option(help: str):
+    """The option --out of a command that can write a table."""
+    return typer.Option(help=help, callback=place(".parquet", ""))
+
+
+Out = Annotated[
+    Path | None, table_option("Write one row a picture to this parquet file, and go on with it if it is there.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(min=0, help="First seed; picture k is drawn from its own seed.")]
 Model = Annotated[str, typer.Option(help="Name of a shipped model, a .safetensors file or a run's folder.")]
 Steps = Annotated[int, typer.Option(help="Sampling steps.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
 GuidedUntil = Annotated[float, typer.Option(help="Share of signal at which guidance stops; 1 is never.")]
-Out = Annotated[Path | None, typer.Option(help="Write one row a picture to this parquet file, and go on with it if it "
-                                               "is there.")]  # fmt: skip
-
 Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network first: faster from the second minute "
                                         "on; needs a C++ compiler.")]  # fmt: skip
 
 
-def emit(as_json: bool, value: dict, text: str) -> None:
-    """One JSON object, in which what is not a number is null, or the text."""
-    typer.echo(json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None)) if as_json else text)
+def emit(as_json: bool, value: dict, text: str, write: Callable[[], None] | None = None) -> None:
+    """One JSON object, in which what is not a number is null, or the text; then `write`, which puts it into files.
+
+    In this order, and whatever becomes of the first: a full disk loses no numbers, a closed pipe no file.
+    """
+    try:
+        typer.echo(json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None)) if as_json else text)
+    finally:
+        if write:
+            write()
 
 
 def command_line() -> str:
     """What was typed, for the tables that it makes."""
     return " ".join(["relcore", *sys.argv[1:]])
+
+
+def writing(out: Path | None, rows, model: str, seed: int = 0) -> Callable[[], None] | None:
+    """The `write` of `emit`: a table into --out, with what made it."""
+    from .model.checkpoints import digest
+    from .model.evaluation import write_table
+
+    return out and partial(write_table, out, rows, command=command_line(), checkpoint=digest(model), seed=seed)
 
 
 def open_model(name: str, compiled: bool = False):

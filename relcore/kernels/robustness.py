@@ -20,7 +20,7 @@ from ..data.prompts import CANONICAL, PHRASES, REWRITES, ROLES, TEMPLATES, parse
 from ..data.scenes import RELATIONS
 from ..data.scoring import METRICS, wilson
 from ..model.dit import DiT
-from ..model.evaluation import evaluate, plain, resumable
+from ..model.evaluation import evaluate, plain, resumable, stored
 from .circuits import DIRECTIONS
 from .factors import relation_effects, word_vectors
 from .interventions import with_relation
@@ -35,14 +35,24 @@ def robustness(model: DiT, encoder, seeds: Iterable[int], suites: Iterable[str] 
 
     A run is one suite with one seed a prompt, so that more seeds can be added to a table later. file, settings,
     command, progress: as in `resumable`. Suites of the same length have the same noise, prompt by prompt.
+    Raises RelcoreError, before anything is drawn, if a prompt of the runs that are left cannot be encoded.
     """
 
     def run(name: str, seed: int) -> pd.DataFrame:
         return evaluate(model, encoder, suite(phrases, name), [seed], **sampling).assign(suite=name)
 
     runs = {f"{name} {seed}": partial(run, name, seed) for seed in seeds for name in suites}
+    _try_prompts(encoder, {f"{name} {seed}": suite(phrases, name) for seed in seeds for name in suites}, file)
     settings = {**(settings or {}), "phrases": sum(map(len, phrases.values())), **plain(sampling)}
     return resumable(runs, file, settings, command=command, progress=progress)
+
+
+def _try_prompts(encoder, prompts: dict[str, list[str]], file: Path | None) -> None:
+    """Encode the prompts of the runs that a file lacks: an encoder that is not there is missed before the work."""
+    have = set(stored(file).get("run", ()))
+    for name, texts in prompts.items():
+        if name not in have:
+            encoder.encode(texts)
 
 
 def drops(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,6 +116,7 @@ def restored(model: DiT, encoder, suites: Iterable[str], words: Iterable[str], s
         return rows.assign(suite=name, words=group)
 
     runs = {f"{name}, {group}": partial(run, name, group) for name in suites for group in words}
+    _try_prompts(encoder, {f"{name}, {group}": suite(CANONICAL, name) for name in suites for group in words}, file)
     settings = {**(settings or {}), "seeds": list(seeds), **plain(sampling)}
     return resumable(runs, file, settings, command=command, progress=progress)
 

@@ -1,8 +1,8 @@
 """Checkpoints: safetensors files that say in their own header what they are.
 
-Header: `config` (architecture), `recipe` (how it was trained), `provenance` (commit, data hash,
-machine), `metrics` (with n and intervals). A released model also stands in MANIFEST.json with the sha256 of
-its checkpoint; of further seeds only that and the tables are shipped ("shipped": false), to keep the download small.
+Header: `config` (architecture), `recipe` (how it was trained); of a released model also `provenance` (commit, torch
+and machine of the release) and `metrics` (with n and intervals). It stands in MANIFEST.json with the sha256 of its
+checkpoint; of further seeds only that and the tables are shipped ("shipped": false), to keep the download small.
 Nothing is ever unpickled, and every write replaces its file in one step.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import RelcoreError
 from ..files import read_tensors, sha256, write_tensors
-from ..paths import CHECKPOINTS
+from ..paths import CHECKPOINTS, require_checkout
 from .dit import DiT, DiTConfig
 from .recipe import recipe_of
 
@@ -25,7 +25,7 @@ MANIFEST = "MANIFEST.json"
 def manifest(folder: Path = CHECKPOINTS) -> dict[str, dict]:
     """{name: entry} of the released models, those without a checkpoint here included: see `shipped`."""
     try:
-        return json.loads((folder / MANIFEST).read_text())
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -59,6 +59,8 @@ def find(name: str, folder: Path = CHECKPOINTS) -> Path:
         path = path / "model.safetensors"
     if path.suffix == ".safetensors" and path.exists():
         return path
+    if folder == CHECKPOINTS:
+        require_checkout()
     raise RelcoreError(f"unknown model '{name}': choose from {', '.join(here) or 'none shipped'}, "
                        "or give the path of a .safetensors file or of a training run's folder")  # fmt: skip
 

@@ -18,13 +18,17 @@ from ..data.prompts import caption, parse
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS, detect, score, summarise, wilson
 from ..errors import RelcoreError
-from ..files import replacing
-from ..paths import RESULTS, ROOT
+from ..files import check_writable, replacing
+from ..paths import RESULTS, SOURCE
 from .diffusion import sample
 from .dit import DiT
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+# What a number in a table can depend on, the models and text tables aside; not other tables, outputs and pages.
+CODE = ("relcore", "experiments", "notebooks/*.py", "pyproject.toml", "constraints.txt")
+
 
 
 def processes() -> "PartialState":
@@ -55,8 +59,9 @@ def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] =
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
     draw: what draws a batch, called as `diffusion.sample` and in its place.
     processes: of `processes`, to share the batches out; each process gets the whole table, as one alone.
-    sampling: as in `diffusion.sample`.
+    sampling: as in `diffusion.sample`. Raises RelcoreError, before any is drawn, if a prompt cannot be encoded.
     """
+    encoder.encode(prompts)
     rows, jobs = [], batches(prompts, seeds, batch)
     if processes:
         jobs = jobs[processes.process_index :: processes.num_processes]
@@ -110,7 +115,7 @@ def training_curve(name: str, results: Path = RESULTS) -> pd.DataFrame:
     folder = results / "training" / name
     try:
         table = pd.read_parquet(folder / "metrics.parquet")
-        recipe = json.loads((folder / "config.json").read_text())
+        recipe = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RelcoreError(f"cannot read the training curve '{folder}' ({error}): restore it from git") from error
     table["low"], table["high"] = zip(*map(wilson, table.value * table.n, table.n), strict=True)
@@ -133,13 +138,20 @@ def reached(curves: pd.DataFrame, levels: tuple[float, ...] = (0.5, 0.95)) -> pd
 
 
 def commit() -> str:
-    """The project's git commit, "-dirty" if files differ from it; "unknown" outside a checkout."""
+    """The git commit of the code that runs, "-dirty" if it differs in CODE; "unknown" outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "--no-optional-locks", *arguments], cwd=SOURCE, capture_output=True, text=True,
+                              check=True)  # fmt: skip
+        return done.stdout.strip()
+
+    if not (SOURCE / ".git").exists():  # installed: git would answer for whatever repository lies around
+        return "unknown"
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT,
-                              capture_output=True, text=True, check=True)  # fmt: skip
+        changed = git("status", "--porcelain", "--", *CODE)
+        return git("describe", "--always", "--abbrev=12") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
 
 
 def write_table(path: Path, rows: pd.DataFrame, *, command: str, checkpoint: str, seed: int) -> None:
@@ -171,20 +183,23 @@ def resumable(runs: dict[str, Callable[[], pd.DataFrame]], file: Path | None, se
     """The tables of all runs in one, told apart by `column`.
 
     file: written after each run; those it holds already are not run again. settings: what must be equal to go on
-    with it, such as the checkpoint's sha256; kept in `attrs` with the command that made the table, and the commit.
-    Raises RelcoreError if the file holds runs with other settings, or no table.
+    with it, such as the checkpoint's sha256; kept in `attrs`, as are under "runs" the command and commit of each run
+    (in older files one command and commit, those of the last run made).
+    Raises RelcoreError if the file holds runs with other settings, or no table, or cannot be written.
     """
-    done = stored(file)
+    if file:
+        check_writable(file)
+    done, made = stored(file), {"command": command, "commit": commit()}
     held = done.attrs.get("settings", {}) if len(done) else settings
     if differ := sorted(key for key in settings if held.get(key) != settings[key]):
         raise RelcoreError(f"'{file}' was made with another {', '.join(differ)}: name another file")
-    parts, have = [done], set(done.get(column, ()))
+    parts, have, attrs = [done], set(done.get(column, ())), done.attrs
     left = [name for name in runs if name not in have]
     for name in tqdm(left, desc=progress, unit="run", disable=progress is None):
         parts.append(runs[name]().assign(**{column: name}))
         if file:
             table = pd.concat(parts, ignore_index=True)
-            table.attrs = {"settings": settings, "command": command, "commit": commit()}
+            table.attrs = attrs = {**attrs, "settings": settings, "runs": {**attrs.get("runs", {}), name: made}}
             with replacing(file) as temporary:
                 table.to_parquet(temporary)
     table = pd.concat(parts, ignore_index=True)

@@ -93,10 +93,11 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
     What is not given comes from the run to resume, or from the defaults.
     """
     try:
-        base = json.loads((resume / "config.json").read_text()) if resume else {}
+        base = json.loads((resume / "config.json").read_text(encoding="utf-8")) if resume else {}
     except (OSError, ValueError) as error:
         raise RelcoreError(
-            f"'{resume}' holds no training run ({error}): name the folder of one; to start one, leave out --resume"
+            f"'{resume}' holds no training run ({error}): name the folder of one, or start one: "
+            f"relcore train --out {resume}"
         ) from error
     kinds = recipe_fields()
     if unknown := sorted(base.keys() - kinds):

@@ -2,13 +2,14 @@
 
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 
 from ..data.prompts import CANONICAL, PHRASES, suite
 from ..errors import RelcoreError
-from ..files import sha256, write_json
+from ..files import check_writable, sha256, write_json
 from ..paths import CHECKPOINTS, RESULTS
 from . import checkpoints
 from .diffusion import fast_precision
@@ -26,8 +27,14 @@ def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RE
     `results/evaluations/name-SUITE.parquet`, and the run's curve and frames in
     `results/training/name/`. seeds: pictures a prompt, if not those of SUITES. note: what a reader
     must know and the recipe does not say.
-    Returns the manifest entry.
+    Returns the manifest entry; the metrics are also said on stderr before anything is written.
     """
+    path = folder / f"{name}.safetensors"
+    files = {key: results / "evaluations" / f"{name}-{key}.parquet" for key in SUITES}
+    check_writable(path, folder / checkpoints.MANIFEST, *files.values(),
+                   results / "training" / name / "config.json")  # fmt: skip
+    if missing := [part for part in ("metrics.parquet", "frames") if not (run / part).exists()]:
+        raise RelcoreError(f"'{run}' has no {missing[0]}: name the folder of a training run")
     recipe: TrainConfig = recipe_from({}, [], run)
     model, header = checkpoints.load_model(str(run / "model.safetensors"))
     weights = {key: value.bfloat16() for key, value in model.state_dict().items()}
@@ -39,9 +46,10 @@ def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RE
         for key, (phrases, n) in SUITES.items()
     }  # fmt: skip
     metrics = {key: report(table, size=model.config.image_size)["metrics"] for key, table in tables.items()}
+    for key, found in metrics.items():  # before anything is written
+        print(f"{name} {key}:", *(f"{m} {v['value']:.3f}" for m, v in found.items()), file=sys.stderr)
     provenance = {"commit": commit(), "torch": torch.__version__, "machine": platform.machine(),
                   "evaluated_in": precision, "samples": header["samples"], "note": note}  # fmt: skip
-    path = folder / f"{name}.safetensors"
     checkpoints.save_model(path, weights, model.config,
                            {"recipe": header["recipe"], "provenance": provenance, "metrics": metrics})  # fmt: skip
     entry = {"preset": recipe.preset, "encoder": recipe.encoder, "seed": recipe.seed, "samples": header["samples"],
@@ -50,8 +58,7 @@ def release(run: Path, name: str, folder: Path = CHECKPOINTS, results: Path = RE
     write_json(folder / checkpoints.MANIFEST, {**checkpoints.manifest(folder), name: entry})
     command = f"relcore release {run} {name}" + (f" -n {seeds}" if seeds else "")
     for key, table in tables.items():
-        write_table(results / "evaluations" / f"{name}-{key}.parquet", table,
-                    command=command, checkpoint=entry["sha256"], seed=0)  # fmt: skip
+        write_table(files[key], table, command=command, checkpoint=entry["sha256"], seed=0)
     publish_curve(run, name, results)
     return entry
 

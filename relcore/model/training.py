@@ -24,7 +24,7 @@ from ..data.prompts import CANONICAL, FORMS, PHRASES, caption, compose, in_form,
 from ..data.scenes import RELATIONS, render, sample_scenes
 from ..data.scoring import METRICS
 from ..errors import RelcoreError
-from ..files import read_tensors, replacing, write_json, write_png, write_tensors
+from ..files import check_writable, read_tensors, replacing, write_json, write_png, write_tensors
 from . import checkpoints
 from .diffusion import fast_precision, sample, to_signal, training_loss
 from .dit import PRESETS, DiT
@@ -42,12 +42,14 @@ class Run:
     def __init__(self, config: TrainConfig, folder: Path, resume: bool = False, snapshots: bool = False,
                  compiled: bool = False):  # fmt: skip
         check(config)
+        self.config, self.folder, self.snapshots = config, Path(folder), snapshots
+        files = ("config.json", "state.safetensors", "model.safetensors", "metrics.parquet", "frames/0.png")
+        check_writable(*(self.folder / name for name in files))
         device = processes().device
         fast = fast_precision(device) == "bf16"
         self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if fast else "no")
         if config.batch % self.accelerator.num_processes:
             raise RelcoreError(f"batch {config.batch} is no multiple of the {self.accelerator.num_processes} processes")
-        self.config, self.folder, self.snapshots = config, Path(folder), snapshots
         self.encoder, self.process = config.make_encoder(), config.make_process()
         torch.manual_seed(config.seed)
         self.model = DiT(replace(PRESETS[config.preset], text_dim=self.encoder.dim)).to(self.accelerator.device)

@@ -10,6 +10,11 @@ import time
 import pandas as pd
 import pytest
 
+from relcore.data import contextual
+from relcore.data.prompts import PHRASES, suite
+from relcore.errors import RelcoreError
+from relcore.model import diffusion, evaluation
+
 METRICS = {"color", "shape", "binding", "relation_strict", "relation_loose"}
 TINY = ["--preset", "nano", "--set", "batch=4", "--set", "eval_every=1000000"]
 
@@ -144,6 +149,21 @@ def test_negative_numbers_are_refused_before_anything_is_done(relcore, arguments
     done = relcore(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
     assert arguments[-2] in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [
+    ["robustness", "--template", "is-the"], ["evaluate", "--phrases", "all", "--template", "is-the"],
+    ["sample", suite()[0], suite(PHRASES, "is-the")[12], "-n", 64],
+], ids=lambda arguments: arguments[0])  # fmt: skip
+def test_an_encoder_that_is_missing_is_missed_before_a_picture_is_drawn(relcore, monkeypatch, tmp_path, arguments):
+    def missing(*_):
+        raise RelcoreError("the encoder 'e5' needs the package transformers")
+
+    monkeypatch.setattr(contextual, "make_contextual", missing)
+    for module in (evaluation, diffusion):
+        monkeypatch.setattr(module, "sample", lambda *_, **__: pytest.fail("a picture was drawn"))
+    done = relcore(*arguments, "--model", "e5-micro", cwd=tmp_path)
+    assert done.returncode == 2 and "needs the package transformers" in done.stderr and "%" not in done.stderr
 
 
 @pytest.mark.parametrize("debug, status", [([], 2), (["--debug"], 1)])

@@ -1,6 +1,7 @@
 """Release: a run becomes a shipped model, its tables and its curve."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -57,3 +58,31 @@ def test_a_published_curve_takes_the_place_of_an_older_one_whole(run, tmp_path):
     with pytest.raises(RelcoreError, match="cannot copy the run.*nosuch"):
         release.publish_curve(tmp_path / "nosuch", "model", tmp_path)
     assert [p.name for p in (tmp_path / "training").iterdir()] == ["model"] and not old.exists()
+
+
+@pytest.mark.parametrize("taken", ["checkpoints/model.safetensors", "results/evaluations/model-canonical.parquet",
+                                   "results/training/model/config.json", "checkpoints/MANIFEST.json"])  # fmt: skip
+def test_a_place_that_cannot_be_written_is_refused_before_the_evaluation(run, tmp_path, monkeypatch, taken):
+    (tmp_path / taken / "in the way").mkdir(parents=True)
+    monkeypatch.setattr(release, "evaluate", lambda *_, **__: pytest.fail("pictures were drawn"))
+    with pytest.raises(RelcoreError, match=taken):
+        release.release(run, "model", tmp_path / "checkpoints", tmp_path / "results")
+
+
+@pytest.mark.parametrize("missing", ["config.json", "metrics.parquet", "frames"])
+def test_a_folder_that_is_no_run_is_refused_before_the_evaluation(run, tmp_path, monkeypatch, missing):
+    (run / missing).rename(run / "elsewhere")
+    monkeypatch.setattr(release, "evaluate", lambda *_, **__: pytest.fail("pictures were drawn"))
+    with pytest.raises(RelcoreError, match="name the folder of") as error:
+        release.release(run, "model", tmp_path / "checkpoints", tmp_path / "results")
+    assert missing in str(error.value) and "--resume" not in str(error.value)
+
+
+def test_metrics_are_said_though_nothing_can_be_written(run, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(RelcoreError, match="No space left"):
+        release.release(run, "model", tmp_path / "checkpoints", tmp_path / "results")
+    assert "model canonical: color" in capsys.readouterr().err

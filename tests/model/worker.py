@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from relcore.cli import app
+from relcore.data.encoders import RandomTokenEncoder
 from relcore.data.prompts import suite
 from relcore.data.scenes import render, sample_scenes
 from relcore.model import dit, training
@@ -30,5 +31,5 @@ if __name__ == "__main__":
     app(["train", "--preset", "tiny", "--out", folder, *settings], standalone_mode=False)
     shared = processes()
     assert shared.num_processes == number, shared
-    table = evaluate(None, None, suite()[::5], [0, 1], batch=3, draw=draw, processes=shared)
+    table = evaluate(None, RandomTokenEncoder(), suite()[::5], [0, 1], batch=3, draw=draw, processes=shared)
     table.to_parquet(Path(folder) / f"evaluation-{shared.process_index}.parquet")

@@ -54,6 +54,7 @@ def test_conda_environment_is_the_project():
     (pip,) = [d["pip"] for d in env["dependencies"] if isinstance(d, dict)]
     extras = re.search(r'-e "(\.\[.*?\])"', (ROOT / "Makefile").read_text())[1]
     assert pip == [f"-e {extras}"]  # as `make` installs it
+    assert f'-e "{extras}" -c constraints.txt' in (ROOT / "README.md").read_text(encoding="utf-8")
     (python,) = [d for d in env["dependencies"] if isinstance(d, str) and d.startswith("python=")]
     assert Requirement("python" + PROJECT["requires-python"]).specifier.contains(python.split("=")[1])
 
