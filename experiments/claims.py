@@ -1,7 +1,8 @@
 """The claims ledger of the second edition: its criteria, and the verdict over seeds.
 
-`claims.yml` says, per claim and arm, which one test decides, with which limit, and what the paper's own
-networks have. A seed passes if its value keeps to the limit; a verdict counts seeds (`verdict`).
+`claims.yml` says, per claim and arm, which one test decides, with which limit, and what the paper's
+own networks have. A seed passes if its value keeps to the limit; a verdict counts seeds
+(`verdict`).
 """
 
 from collections.abc import Iterable
@@ -24,7 +25,9 @@ TEST = {"measure": str, "with": dict, "limit": list, "paper": (dict, str)}
 
 @dataclass(frozen=True)
 class Value:
-    """What a measure found on one seed, or on a pair of arms: value, 95 % interval (NaN: none), n."""
+    """What a measure found on one seed, or on a pair of arms: value, 95 % interval (NaN: none),
+    n.
+    """
 
     value: float
     low: float = float("nan")
@@ -47,7 +50,9 @@ def firm(found: Value, limit: list) -> bool:
 
 
 def grade(passed: int, seeds: int) -> str:
-    """reproduced: at least four in five seeds (of three, all). not: at most one in five (of three, none)."""
+    """reproduced: at least four in five seeds (of three, all). not: at most one in five (of three,
+    none).
+    """
     if 5 * passed >= 4 * seeds:
         return "reproduced"
     return "not" if 5 * passed <= seeds else "in part"
@@ -56,8 +61,8 @@ def grade(passed: int, seeds: int) -> str:
 def verdict(found: Iterable[Value], limit: list, whole: bool = False) -> str:
     """The verdict of an arm from its seeds' values.
 
-    "undecided" if the seeds whose interval straddles the limit could change the grade, or if there are
-    fewer than SEEDS; "untested" if there are none. whole: one value stands for all seeds (S17).
+    "undecided" if the seeds whose interval straddles the limit could change the grade, or if there
+    are fewer than SEEDS; "untested" if there are none. whole: one value stands for all seeds (S17).
     """
     found = list(found)
     if not found:
@@ -71,7 +76,9 @@ def verdict(found: Iterable[Value], limit: list, whole: bool = False) -> str:
 
 
 def load(file: Path = LEDGER) -> dict:
-    """{"arms": {arm: query}, "claims": [claim, ...]}; RelcoreError if a claim lacks a field or has an unknown one."""
+    """{"arms": {arm: query}, "claims": [claim, ...]}; RelcoreError if a claim lacks a field or has
+    an unknown one.
+    """
     try:
         ledger = yaml.safe_load(file.read_text(encoding="utf-8"))
         arms, claims = ledger["arms"], ledger["claims"]

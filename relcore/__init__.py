@@ -21,7 +21,9 @@ __all__ = sorted(_FACE)
 
 
 def __getattr__(name: str):
-    """The names above, each imported when it is first used: `import relcore` itself takes no time."""
+    """The names above, each imported when it is first used: `import relcore` itself takes no
+    time.
+    """
     if name not in _FACE:
         raise AttributeError(f"module 'relcore' has no attribute '{name}'")
     value = getattr(import_module(f"{__name__}.{_FACE[name]}"), name)

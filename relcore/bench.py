@@ -1,11 +1,15 @@
-"""The performance table of this machine: medians of at least five calls after warm-up, ratios within one run.
+"""The performance table of this machine: medians of at least five calls after warm-up, ratios
+within one run.
 
 `relcore bench` prints it in markdown, with --json as JSON. What is compared takes turns, round by
-round, and a ratio is the median over rounds: with other work on the machine seconds wander, ratios less so. The peer is
-diffusers' PixArtTransformer2DModel of the same size (layers, width, heads, tokens, text) in the same precision: bf16
-products where the machine has units for them, else fp32. It runs as it comes, with torch's fused attention, and with
-attention written out, faster on a CPU: `..._best` is against the faster of the two. With --compile both sides are timed
-compiled as well: `..._compiled` is ours compiled against the peer as it comes, `..._both_compiled` against it compiled.
+round, and a ratio is the median over rounds: with other work on the machine seconds wander, ratios
+less so. The peer is diffusers' PixArtTransformer2DModel of the same size (layers, width, heads,
+tokens, text) in the same precision: bf16 products where the machine has units for them, else fp32.
+It runs as it comes, with torch's fused attention, and with
+attention written out, faster on a CPU: `..._best` is against the faster of the two. With --compile
+    both sides are timed
+compiled as well: `..._compiled` is ours compiled against the peer as it comes, `..._both_compiled`
+    against it compiled.
 """
 
 import importlib.util
@@ -40,12 +44,16 @@ Work = Callable[[], object]
 SQUARE = 1536  # rows of a matrix whose square gets the most FLOP/s
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 COMPILED = "diffusers_compiled"
-PEERS = {"diffusers": "AttnProcessor2_0", "diffusers_written_out": "AttnProcessor"}  # its default comes first
-EQUAL = {"steps": 7, "guidance": 6.0, "guided_until": 0.1}  # rte-micro is then as accurate as drawn like the peer
+# Its default comes first.
+PEERS = {"diffusers": "AttnProcessor2_0", "diffusers_written_out": "AttnProcessor"}
+# Rte-micro is then as accurate as drawn like the peer.
+EQUAL = {"steps": 7, "guidance": 6.0, "guided_until": 0.1}
 
 
 def compare(*works: Work, repeats: int = 7) -> list[list[float]]:
-    """Wall times of each work's calls, after two that are not counted; works take turns: all meet the same load."""
+    """Wall times of each work's calls, after two that are not counted; works take turns: all meet
+    the same load.
+    """
     times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats + 2):
         for work, mine in zip(works, times, strict=True):
@@ -65,10 +73,13 @@ def ratio(above: list[float], below: list[float]) -> float:
 
 
 def kernels(pictures: int = 16) -> tuple[dict, dict]:
-    """Ratios and seconds of the kernels, on rte-micro (the synopsis needs pictures that show their prompts).
+    """Ratios and seconds of the kernels, on rte-micro (the synopsis needs pictures that show their
+    prompts).
 
-    capture_on, capture_off: sampling with the synopsis, and within an empty capture, against sampling alone.
-    synopsis_memory: what it holds at peak for 960 pictures against all their maps; by_step: with every step kept.
+    capture_on, capture_off: sampling with the synopsis, and within an empty capture, against
+        sampling alone.
+    synopsis_memory: what it holds at peak for 960 pictures against all their maps; by_step: with
+        every step kept.
     """
     model, encoder = load_model("rte-micro")[0], make_encoder("rte")
     prompts, seeds = suite(CANONICAL)[:pictures], list(range(pictures))
@@ -77,20 +88,32 @@ def kernels(pictures: int = 16) -> tuple[dict, dict]:
     held = {how: memory(model, encoder, suite(CANONICAL), over_steps=how) for how in (None, "mean")}
     share = {how: bytes_["reduction"] / bytes_["maps"] for how, bytes_ in held.items()}
     plain, on, off = compare(draw, lambda: synopsis(model, encoder, prompts, [0]), captured)
-    ratios = {"capture_on": ratio(on, plain), "capture_off": ratio(off, plain),
-              "synopsis_memory": share["mean"], "synopsis_memory_by_step": share[None]}  # fmt: skip
+    ratios = {
+        "capture_on": ratio(on, plain),
+        "capture_off": ratio(off, plain),
+        "synopsis_memory": share["mean"],
+        "synopsis_memory_by_step": share[None],
+    }
     return ratios, {"screen": seconds(lambda: screen(model, encoder), repeats=5)}
 
 
 def peer(config: DiTConfig, processor: str):
-    """diffusers' PixArt of this size. processor: "AttnProcessor2_0" (fused, its default) or "AttnProcessor"."""
+    """diffusers' PixArt of this size. processor: "AttnProcessor2_0" (fused, its default) or
+    "AttnProcessor".
+    """
     import diffusers
 
     model = diffusers.PixArtTransformer2DModel(
-        num_attention_heads=config.heads, attention_head_dim=D_HEAD, num_layers=config.depth, in_channels=3,
-        out_channels=3, sample_size=config.image_size, patch_size=config.patch, cross_attention_dim=config.width,
+        num_attention_heads=config.heads,
+        attention_head_dim=D_HEAD,
+        num_layers=config.depth,
+        in_channels=3,
+        out_channels=3,
+        sample_size=config.image_size,
+        patch_size=config.patch,
+        cross_attention_dim=config.width,
         caption_channels=config.text_dim,
-    )  # fmt: skip
+    )
     model.set_attn_processor(getattr(diffusers.models.attention_processor, processor)())
     return model
 
@@ -102,16 +125,22 @@ def compiled_peer(config: DiTConfig):
     return model
 
 
-def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str],
-             compiled: bool = False) -> tuple[dict, dict]:  # fmt: skip
-    """Ratios and seconds of a training step on `batch` pictures: forward, backward and optimiser; no data, no EMA.
+def training(
+    config: DiTConfig, batch: int, precision: str, peers: dict[str, str], compiled: bool = False
+) -> tuple[dict, dict]:
+    """Ratios and seconds of a training step on `batch` pictures: forward, backward and optimiser;
+    no data, no EMA.
 
-    Ours is the recipe's, with Muon. The peer has its own objective, IDDPM's, through the same `training_loss`, fp32
-    weights as ours, and torch's fused AdamW. gemm_peak_share: our products' FLOP/s against those of a large square one.
+    Ours is the recipe's, with Muon. The peer has its own objective, IDDPM's, through the same
+    `training_loss`, fp32 weights as ours, and torch's fused AdamW. gemm_peak_share: our products'
+    FLOP/s against those of a large square one.
     """
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     scenes = sample_scenes(batch, rng)
-    image, text = to_signal(torch.from_numpy(render(scenes))), make_encoder("rte").encode(caption(scenes, rng))
+    image, text = (
+        to_signal(torch.from_numpy(render(scenes))),
+        make_encoder("rte").encode(caption(scenes, rng)),
+    )
     noise, dtype = torch.randn(image.shape, generator=generator), DTYPES[precision]
 
     def work(network, process, optimizers) -> Work:
@@ -132,21 +161,30 @@ def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str
 
     def theirs(model) -> Work:
         def network(x, t, text):
-            return model(x, encoder_hidden_states=text.embeddings, encoder_attention_mask=text.mask,
-                         timestep=(1000 * (1 - t) - 1).round().long(), return_dict=False)[0]  # fmt: skip
+            return model(
+                x,
+                encoder_hidden_states=text.embeddings,
+                encoder_attention_mask=text.mask,
+                timestep=(1000 * (1 - t) - 1).round().long(),
+                return_dict=False,
+            )[0]
 
         return work(network, IDDPM(), [torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)])
 
     process, square = RectifiedFlow(), torch.randn(SQUARE, SQUARE, dtype=dtype)
-    works = {"relcore": ours(DiT(config)), "relcore_no_optimizer": work(DiT(config), process, []),
-             "gemm": partial(torch.mm, square, square),
-             **{name: theirs(peer(config, processor)) for name, processor in peers.items()}}  # fmt: skip
+    works = {
+        "relcore": ours(DiT(config)),
+        "relcore_no_optimizer": work(DiT(config), process, []),
+        "gemm": partial(torch.mm, square, square),
+        **{name: theirs(peer(config, processor)) for name, processor in peers.items()},
+    }
     if compiled:
         works["compiled"] = ours(DiT(config).compiled())
         works |= {COMPILED: theirs(compiled_peer(config))} if peers else {}
     with FlopCounterMode(display=False) as counter:
         works["relcore_no_optimizer"]()
-    of_step = counter.get_total_flops()  # matrix products of forward and backward, attention's included
+    # Matrix products of forward and backward, attention's included.
+    of_step = counter.get_total_flops()
     times = dict(zip(works, compare(*works.values()), strict=True))
     ratios, medians = summed_up("train", times, peers)
     for of, name in (("", "relcore"), ("_without_optimizer", "relcore_no_optimizer")):
@@ -155,31 +193,51 @@ def training(config: DiTConfig, batch: int, precision: str, peers: dict[str, str
 
 
 def summed_up(what: str, times: dict[str, list[float]], peers: dict[str, str]) -> tuple[dict, dict]:
-    """The peer's time by ours: as it comes, `..._best` at its fastest, `..._equal` by our `equal`; median seconds."""
+    """The peer's time by ours: as it comes, `..._best` at its fastest, `..._equal` by our `equal`;
+    median seconds.
+    """
     first, every = list(peers)[:1], list(peers)
-    wanted = {"": ("relcore", first), "_best": ("relcore", every), "_equal": ("equal", every),
-              "_compiled": ("compiled", first), "_both_compiled": ("compiled", [COMPILED]),
-              "_equal_compiled": ("equal_compiled", every)}  # fmt: skip
-    ratios = {f"{what}_vs_diffusers{key}": min(ratio(times[name], times[ours]) for name in theirs)
-              for key, (ours, theirs) in wanted.items() if theirs and {ours, *theirs} <= times.keys()}  # fmt: skip
+    wanted = {
+        "": ("relcore", first),
+        "_best": ("relcore", every),
+        "_equal": ("equal", every),
+        "_compiled": ("compiled", first),
+        "_both_compiled": ("compiled", [COMPILED]),
+        "_equal_compiled": ("equal_compiled", every),
+    }
+    ratios = {
+        f"{what}_vs_diffusers{key}": min(ratio(times[name], times[ours]) for name in theirs)
+        for key, (ours, theirs) in wanted.items()
+        if theirs and {ours, *theirs} <= times.keys()
+    }
     return ratios, {f"{what}_{name}": statistics.median(mine) for name, mine in times.items()}
 
 
-def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, str],
-             compiled: bool = False) -> tuple[dict, dict]:  # fmt: skip
-    """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL, the peer by its own pipeline.
+def sampling(
+    config: DiTConfig, pictures: int, precision: str, peers: dict[str, str], compiled: bool = False
+) -> tuple[dict, dict]:
+    """Ratios and seconds of drawing a batch: our `sample` by default and with EQUAL, the peer by
+    its own pipeline.
 
-    The peer draws as in the paper, 14 steps of DPM-Solver++ guided by 4.5 to the end; weights in bf16 where it is fast;
-    no text encoder, no VAE. Accuracy is judged on our own rte-micro, drawn with either setting: see EQUAL.
+    The peer draws as in the paper, 14 steps of DPM-Solver++ guided by 4.5 to the end; weights in
+    bf16 where it is fast; no text encoder, no VAE. Accuracy is judged on our own rte-micro, drawn
+    with either setting: see EQUAL.
     """
     encoder, prompts = make_encoder("rte"), suite(CANONICAL)[:pictures]
     text = encoder.encode([*prompts, ""])
-    words, mask = text.embeddings.to(DTYPES[precision]), text.mask  # the last row is the empty prompt's
+    # The last row is the empty prompt's.
+    words, mask = text.embeddings.to(DTYPES[precision]), text.mask
     size = 8 * config.image_size  # the pipeline counts on a VAE with pixels eight times as fine
 
     def ours(model: DiT, **options) -> Work:
         return partial(
-            sample, model.eval(), encoder, prompts, list(range(len(prompts))), precision=precision, **options
+            sample,
+            model.eval(),
+            encoder,
+            prompts,
+            list(range(len(prompts))),
+            precision=precision,
+            **options,
         )
 
     def theirs(network) -> Work:
@@ -189,15 +247,27 @@ def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, 
         pipeline = diffusers.PixArtSigmaPipeline(None, None, None, network, scheduler)
         pipeline.set_progress_bar_config(disable=True)
         return partial(
-            pipeline, None, None, prompt_embeds=words[:-1], prompt_attention_mask=mask[:-1], height=size, width=size,
-            negative_prompt_embeds=words[-1:].expand_as(words[:-1]), guidance_scale=4.5, num_inference_steps=14,
-            negative_prompt_attention_mask=mask[-1:].expand_as(mask[:-1]), use_resolution_binning=False,
+            pipeline,
+            None,
+            None,
+            prompt_embeds=words[:-1],
+            prompt_attention_mask=mask[:-1],
+            height=size,
+            width=size,
+            negative_prompt_embeds=words[-1:].expand_as(words[:-1]),
+            guidance_scale=4.5,
+            num_inference_steps=14,
+            negative_prompt_attention_mask=mask[-1:].expand_as(mask[:-1]),
+            use_resolution_binning=False,
             output_type="latent",
-        )  # fmt: skip
+        )
 
     model = DiT(config)
-    works = {"relcore": ours(model), "equal": ours(model, **EQUAL),
-             **{name: theirs(peer(config, processor)) for name, processor in peers.items()}}  # fmt: skip
+    works = {
+        "relcore": ours(model),
+        "equal": ours(model, **EQUAL),
+        **{name: theirs(peer(config, processor)) for name, processor in peers.items()},
+    }
     if compiled:
         fast = DiT(config).compiled()
         works |= {"compiled": ours(fast), "equal_compiled": ours(fast, **EQUAL)}
@@ -206,41 +276,78 @@ def sampling(config: DiTConfig, pictures: int, precision: str, peers: dict[str, 
     return summed_up("sample", times, peers)
 
 
-def run_bench(preset: str = "micro", batch: int = 64, pictures: int = 32, compiled: bool = False) -> dict:
+def run_bench(
+    preset: str = "micro", batch: int = 64, pictures: int = 32, compiled: bool = False
+) -> dict:
     """Training step, sampling, scorer, renderer and kernels, in one process on all its threads.
 
-    Without diffusers, and transformers for its pipeline, its ratios are left out, and `left_out` says so.
+    Without diffusers, and transformers for its pipeline, its ratios are left out, and `left_out`
+    says so.
     load: processes running, ours included.
     """
     require("preset", preset, PRESETS)
     find("rte-micro")  # `kernels` needs it
     precision, config, rng = fast_precision(), PRESETS[preset], np.random.default_rng(0)
     peers = PEERS if all(map(importlib.util.find_spec, ("diffusers", "transformers"))) else {}
-    parts = [training(config, batch, precision, peers, compiled),
-             sampling(config, pictures, precision, peers, compiled), kernels()]  # fmt: skip
+    parts = [
+        training(config, batch, precision, peers, compiled),
+        sampling(config, pictures, precision, peers, compiled),
+        kernels(),
+    ]
     ratios, times = ({k: v for part in parts for k, v in part[i].items()} for i in (0, 1))
     info, scenes, few = Path("/proc/cpuinfo"), sample_scenes(500, rng), sample_scenes(batch, rng)
-    names = re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else []
+    names = (
+        re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8"))
+        if info.exists()
+        else []
+    )
     truth = {size: list(render(scenes, size)) for size in (64, 128)}
-    scores = {size: len(scenes) / seconds(lambda size=size: [detect(p) for p in truth[size]]) for size in truth}
+    scores = {
+        size: len(scenes) / seconds(lambda size=size: [detect(p) for p in truth[size]])
+        for size in truth
+    }
     return {
-        "machine": {"processor": [*names, platform.machine()][0], "cores": os.cpu_count(),
-                    "load": round(os.getloadavg()[0], 1), "threads": torch.get_num_threads(),
-                    "torch": torch.__version__, "precision": precision},
-        "preset": preset, "params": sum(p.numel() for p in DiT(config).parameters()),
+        "machine": {
+            "processor": [*names, platform.machine()][0],
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "precision": precision,
+        },
+        "preset": preset,
+        "params": sum(p.numel() for p in DiT(config).parameters()),
         "gemm_peak_gflops": 2 * SQUARE**3 / times["train_gemm"] / 1e9,
         "train_images_per_second": batch / times["train_relcore"],
         "sample_images_per_second": pictures / times["sample_relcore"],
-        "ratios": ratios, "seconds": times,
-        "scorer_images_per_second": scores[64], "scorer_images_per_second_128": scores[128],
+        "ratios": ratios,
+        "seconds": times,
+        "scorer_images_per_second": scores[64],
+        "scorer_images_per_second_128": scores[128],
         "render_images_per_second": batch / seconds(lambda: render(few)),
-        **({} if peers else {"left_out": "the ratios against diffusers: pip install 'relcore[peers]' brings them"}),
-    }  # fmt: skip
+        **(
+            {}
+            if peers
+            else {
+                "left_out": "the ratios against diffusers: pip install 'relcore[peers]' brings them"
+            }
+        ),
+    }
 
 
 def table(value: dict) -> str:
     """What `run_bench` returns, as markdown."""
-    rows = {**value["ratios"], **value, **{f"{name}, seconds": t for name, t in value["seconds"].items()}}
-    lines = [f"| {name} | {number:.4g} |" for name, number in rows.items() if isinstance(number, int | float)]
+    rows = {
+        **value["ratios"],
+        **value,
+        **{f"{name}, seconds": t for name, t in value["seconds"].items()},
+    }
+    lines = [
+        f"| {name} | {number:.4g} |"
+        for name, number in rows.items()
+        if isinstance(number, int | float)
+    ]
     where = ", ".join(f"{name} {entry}" for name, entry in value["machine"].items())
-    return "\n".join([f"{where}. {value.get('left_out', '')}", "", "| measure | value |", "|---|---|", *lines])
+    return "\n".join(
+        [f"{where}. {value.get('left_out', '')}", "", "| measure | value |", "|---|---|", *lines]
+    )

@@ -30,8 +30,14 @@ from .options import (
     writing,
 )
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__,
-                  context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False)  # fmt: skip
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=__doc__,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
 
 
 @app.command()
@@ -48,7 +54,10 @@ def models(as_json: Json = False) -> None:
     entries = [{"name": name, **entry} for name, entry in manifest().items()]
     entries.sort(key=lambda e: (e["preset"], e["encoder"], e["name"]))
     titles = "".join(f"{m.replace('relation_', ''):17}" for m in METRICS)
-    lines = [f"{'name':22}{'size':7}{'encoder':11}{'params':>7}  {titles}n (canonical prompts; 95 % intervals)"]
+    lines = [
+        f"{'name':22}{'size':7}{'encoder':11}{'params':>7}  {titles}n (canonical prompts; 95 % "
+        "intervals)"
+    ]
     for e in entries:
         m = e["metrics"]["canonical"]
         scores = "".join(f"{v['value']:.2f} ({v['low']:.2f}-{v['high']:.2f}) " for v in m.values())
@@ -57,7 +66,11 @@ def models(as_json: Json = False) -> None:
         lines.append(f"{name:22}{e['preset']:7}{e['encoder']:11}{size}  {scores}{m['color']['n']}")
     emit(
         as_json,
-        {"models": [{**e, "metrics": e["metrics"]["canonical"], "suites": e["metrics"]} for e in entries]},
+        {
+            "models": [
+                {**e, "metrics": e["metrics"]["canonical"], "suites": e["metrics"]} for e in entries
+            ]
+        },
         "\n".join(lines),
     )
 
@@ -65,23 +78,37 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    preset: Annotated[str | None, typer.Option(help="nano, micro, mini, S or B; micro if not given.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="rte, rte-nopos, e5, minilm, or a table's path.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, scenes, noise; 0 if not given.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Pictures seen in all; --resume may change it.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="nano, micro, mini, S or B; micro if not given.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="rte, rte-nopos, e5, minilm, or a table's path.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of weights, scenes, noise; 0 if not given.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Pictures seen in all; --resume may change it.")
+    ] = None,
     recipe: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other value of the recipe: --set captions=paper")
+        list[str] | None,
+        typer.Option("--set", help="Any other value of the recipe: --set captions=paper"),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of this process.")] = 0,
-    snapshots: Annotated[bool, typer.Option("--snapshots", help="Keep the weights of every evaluation.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Keep the weights of every evaluation.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")
+    ] = False,
     compiled: Compiled = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train a model. Ctrl-C saves; --resume goes on.
 
     Example: relcore train --preset micro --encoder rte --seed 0 --out runs/rte-micro-s0
-    On several GPUs: accelerate launch -m relcore.cli train ...; on CPU cores: torchrun --nproc_per_node 2 -m ...
+    On several GPUs: accelerate launch -m relcore.cli train ...; on CPU cores: torchrun
+        --nproc_per_node 2 -m ...
     """
     import torch
 
@@ -97,8 +124,12 @@ def train(
     if not run.accelerator.is_main_process:  # the others keep no table
         return
     last = table[table.samples == table.samples.max()]
-    value = {"out": str(out), "samples": int(table.samples.max()), "seconds": float(table.seconds.max()),
-             "metrics": {s: dict(zip(g.metric, g.value, strict=True)) for s, g in last.groupby("suite")}}  # fmt: skip
+    value = {
+        "out": str(out),
+        "samples": int(table.samples.max()),
+        "seconds": float(table.seconds.max()),
+        "metrics": {s: dict(zip(g.metric, g.value, strict=True)) for s, g in last.groupby("suite")},
+    }
     emit(as_json, value, last[["suite", "metric", "value", "n"]].to_string(index=False))
 
 
@@ -107,14 +138,20 @@ def sample(
     prompts: Annotated[list[str], typer.Argument(help="One prompt or more.")],
     model: Model = "rte-micro",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 4,
-    out: Annotated[Path, typer.Option(help="FILE.png: a labelled grid; else a folder of PNGs.")] = Path("picture.png"),
-    seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    out: Annotated[
+        Path, typer.Option(help="FILE.png: a labelled grid; else a folder of PNGs.")
+    ] = Path("picture.png"),
+    seed: Seed = 0,
+    steps: Steps = 18,
+    guidance: Guidance = 4.0,
+    guided_until: GuidedUntil = 0.2,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Draw pictures for prompts and score them.
 
-    Example: relcore sample "red square is above blue circle" --model rte-micro -n 4 --out picture.png
+    Example: relcore sample "red square is above blue circle" --model rte-micro -n 4 --out
+    picture.png
     """
     from .data.prompts import PHRASES, parse, suite
     from .data.scoring import describe, detect, score
@@ -131,50 +168,96 @@ def sample(
     known = {word for p in suite(PHRASES) for word in p.split()}
     new = sorted({word for p in parsed for word in p.text.lower().split()} - known)
     if new and not encoder.contextual:
-        typer.echo(f"relcore: not in the training captions: {', '.join(new)}; with random token embeddings such words "
-                   "have no meaning to the model", err=True)  # fmt: skip
-    encoder.encode([p.text for p in parsed])  # what an encoder lacks is said before anything is drawn
-    pictures = draw(network, encoder, [p.text for p, _ in jobs], [s for _, s in jobs], process=process,
-                    sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until).numpy()  # fmt: skip
+        typer.echo(
+            f"relcore: not in the training captions: {', '.join(new)}; with random token "
+            "embeddings such words "
+            "have no meaning to the model",
+            err=True,
+        )
+    # What an encoder lacks is said before anything is drawn.
+    encoder.encode([p.text for p in parsed])
+    pictures = draw(
+        network,
+        encoder,
+        [p.text for p, _ in jobs],
+        [s for _, s in jobs],
+        process=process,
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        guided_until=guided_until,
+    ).numpy()
     images = []
     for (prompt, s), picture, file in zip(jobs, pictures, files, strict=True):
         objects = detect(picture)
         verdict = score(objects, prompt)
-        images.append({"file": str(file), "prompt": prompt.text, "seed": s, "objects": describe(objects),
-                       "metrics": {k: v for k, v in verdict.items() if v == v}})  # fmt: skip
+        images.append(
+            {
+                "file": str(file),
+                "prompt": prompt.text,
+                "seed": s,
+                "objects": describe(objects),
+                "metrics": {k: v for k, v in verdict.items() if v == v},
+            }
+        )
 
     def write() -> None:
         if out.suffix:
-            write_figure(out, picture_grid(pictures, [f"{p.text}\nseed {s}" for p, s in jobs], columns=number))
+            write_figure(
+                out,
+                picture_grid(pictures, [f"{p.text}\nseed {s}" for p, s in jobs], columns=number),
+            )
             return
         for file, picture in zip(files, pictures, strict=True):
             write_png(file, picture)
 
-    emit(as_json, {"images": images}, "\n".join(
-        f"{i['file']}  seed {i['seed']}  {i['prompt']!r}: {', '.join(i['objects']) or 'nothing found'}"
-        f"  relation {'right' if i['metrics']['relation_loose'] else 'wrong'}"
-        f" (strict: {'right' if i['metrics']['relation_strict'] else 'wrong'})" for i in images), write)  # fmt: skip
+    emit(
+        as_json,
+        {"images": images},
+        "\n".join(
+            f"{i['file']}  seed {i['seed']}  {i['prompt']!r}: "
+            f"{', '.join(i['objects']) or 'nothing found'}"
+            f"  relation {'right' if i['metrics']['relation_loose'] else 'wrong'}"
+            f" (strict: {'right' if i['metrics']['relation_strict'] else 'wrong'})"
+            for i in images
+        ),
+        write,
+    )
 
 
 @app.command()
 def evaluate(
     model: Model = "rte-micro",
-    template: Annotated[str, typer.Option(help="How to put it: train, is-the, no-is, no-is-the, the-the, articles, "
-                                          "filler, reversed, reversed-the, color-synonyms, shape-synonyms, "
-                                          "relation-synonyms, capitals or spaces.")] = "train",
-    phrases: Annotated[str, typer.Option(help="canonical (96 prompts) or all (264, 22 phrases).")] = "canonical",
-    generator: Annotated[str, typer.Option(help="Whose ceiling to show: separated or paper.")] = "separated",
+    template: Annotated[
+        str,
+        typer.Option(
+            help="How to put it: train, is-the, no-is, no-is-the, the-the, articles, "
+            "filler, reversed, reversed-the, color-synonyms, shape-synonyms, "
+            "relation-synonyms, capitals or spaces."
+        ),
+    ] = "train",
+    phrases: Annotated[
+        str, typer.Option(help="canonical (96 prompts) or all (264, 22 phrases).")
+    ] = "canonical",
+    generator: Annotated[
+        str, typer.Option(help="Whose ceiling to show: separated or paper.")
+    ] = "separated",
     number: Annotated[int, typer.Option("-n", min=1, help="Pictures a prompt.")] = 1,
-    out: Annotated[Path | None, table_option("Also write one row a picture to this parquet file.")] = None,
-    seed: Seed = 0, steps: Steps = 18, guidance: Guidance = 4.0, guided_until: GuidedUntil = 0.2,
+    out: Annotated[
+        Path | None, table_option("Also write one row a picture to this parquet file.")
+    ] = None,
+    seed: Seed = 0,
+    steps: Steps = 18,
+    guidance: Guidance = 4.0,
+    guided_until: GuidedUntil = 0.2,
     sampler: Annotated[str, typer.Option(help="euler, heun or dpm.")] = "dpm",
     compiled: Compiled = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Measure colour, shape, binding and relation accuracy over a closed prompt suite.
 
-    Example: relcore evaluate --model rte-micro --phrases all -n 4
-    On several GPUs, or CPU processes, as `relcore train`: they share the pictures, and the numbers are the same.
+    Example: relcore evaluate --model rte-micro --phrases all -n 4 On several GPUs, or CPU
+    processes, as `relcore train`: they share the pictures, and the numbers are the same.
     """
     from .data.prompts import suite
     from .data.scenes import GENERATORS
@@ -185,32 +268,61 @@ def evaluate(
     prompts = suite(phrases_of(phrases), template)
     network, header, encoder, process = open_model(model, compiled)
     shared = processes()
-    rows = run(network.to(shared.device), encoder, prompts, range(seed, seed + number), processes=shared,
-               process=process, sampler=sampler, steps=steps, guidance=guidance, guided_until=guided_until,
-               progress=f"evaluate {model}" if shared.is_local_main_process else None)  # fmt: skip
+    rows = run(
+        network.to(shared.device),
+        encoder,
+        prompts,
+        range(seed, seed + number),
+        processes=shared,
+        process=process,
+        sampler=sampler,
+        steps=steps,
+        guidance=guidance,
+        guided_until=guided_until,
+        progress=f"evaluate {model}" if shared.is_local_main_process else None,
+    )
     if not shared.is_main_process:
         return
     summary = report(rows, generator, network.config.image_size)
-    value = {"model": model, "template": template, "phrases": phrases, "generator": generator, **summary}
+    value = {
+        "model": model,
+        "template": template,
+        "phrases": phrases,
+        "generator": generator,
+        **summary,
+    }
     emit(as_json, value, metrics_table(summary["metrics"]), writing(out, rows, model, seed))
 
 
-for command in (analyses.fusion, analyses.synopsis, analyses.screen, analyses.ablate, analyses.rewire,
-                analyses.robustness):  # fmt: skip
+for command in (
+    analyses.fusion,
+    analyses.synopsis,
+    analyses.screen,
+    analyses.ablate,
+    analyses.rewire,
+    analyses.robustness,
+):
     app.command()(command)
 
 
 @app.command()
 def encode(
     encoder: Annotated[str, typer.Option(help="e5, e5-random, minilm; t5 or hf with --from.")],
-    out: Annotated[Path, typer.Option(callback=place(".safetensors"), help="The table, a .safetensors file.")],
-    source: Annotated[str | None, typer.Option("--from", help="Hub id[@revision] or folder, of t5 or hf.")] = None,
-    suites: Annotated[str, typer.Option(help="all (training prompts and every perturbation) or training.")] = "all",
+    out: Annotated[
+        Path, typer.Option(callback=place(".safetensors"), help="The table, a .safetensors file.")
+    ],
+    source: Annotated[
+        str | None, typer.Option("--from", help="Hub id[@revision] or folder, of t5 or hf.")
+    ] = None,
+    suites: Annotated[
+        str, typer.Option(help="all (training prompts and every perturbation) or training.")
+    ] = "all",
     as_json: Json = False,
 ) -> None:
     """Encode the closed prompt suites into a table to train and analyse with.
 
-    The 264 training prompts, and the 96 canonical ones in every template and rewrite of `relcore evaluate`.
+    The 264 training prompts, and the 96 canonical ones in every template and rewrite of `relcore
+    evaluate`.
 
     Example: relcore encode --encoder t5 --from google/t5-v1_1-xxl --out t5.safetensors
     """
@@ -223,12 +335,24 @@ def encode(
     from .files import sha256
 
     require("suites", suites, ("all", "training"))
-    others = [p for t in (*TEMPLATES, *REWRITES) for p in suite(CANONICAL, t)] if suites == "all" else []
+    others = (
+        [p for t in (*TEMPLATES, *REWRITES) for p in suite(CANONICAL, t)] if suites == "all" else []
+    )
     torch.set_num_threads(1)  # the last bit of a vector depends on their number
     contextual = make_contextual(encoder, source)
-    header = write_table(out, contextual, suite(PHRASES), others,
-                         lambda prompts: tqdm(prompts, desc=f"encode {encoder}", unit="prompt"))  # fmt: skip
-    value = {"out": str(out), "sha256": sha256(out), "prompts": len(header.pop("prompts")), **header}
+    header = write_table(
+        out,
+        contextual,
+        suite(PHRASES),
+        others,
+        lambda prompts: tqdm(prompts, desc=f"encode {encoder}", unit="prompt"),
+    )
+    value = {
+        "out": str(out),
+        "sha256": sha256(out),
+        "prompts": len(header.pop("prompts")),
+        **header,
+    }
     emit(as_json, value, f"{out}: {value['prompts']} prompts, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -236,8 +360,12 @@ def encode(
 def release(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
     name: Annotated[str, typer.Argument(help="Name of the shipped model.")],
-    number: Annotated[int | None, typer.Option("-n", min=1, help="Pictures a prompt; 10 and 4 if not given.")] = None,
-    note: Annotated[str, typer.Option(help="What a reader must know and the recipe does not say.")] = "",
+    number: Annotated[
+        int | None, typer.Option("-n", min=1, help="Pictures a prompt; 10 and 4 if not given.")
+    ] = None,
+    note: Annotated[
+        str, typer.Option(help="What a reader must know and the recipe does not say.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Evaluate a run's model, round it to bf16 and add it to the shipped models.
@@ -247,13 +375,21 @@ def release(
     from .model.release import release as ship
 
     entry = ship(run, name, seeds=number, note=note)
-    emit(as_json, {"name": name, **entry}, "\n\n".join(f"{s}\n{metrics_table(m)}" for s, m in entry["metrics"].items()))
+    emit(
+        as_json,
+        {"name": name, **entry},
+        "\n\n".join(f"{s}\n{metrics_table(m)}" for s, m in entry["metrics"].items()),
+    )
 
 
 @app.command()
 def notebooks(
-    quick: Annotated[bool, typer.Option("--quick/--full", help="Small samples, or the numbers of the book.")] = True,
-    only: Annotated[str | None, typer.Option(help="Run the notebooks whose name contains this.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick/--full", help="Small samples, or the numbers of the book.")
+    ] = True,
+    only: Annotated[
+        str | None, typer.Option(help="Run the notebooks whose name contains this.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Sync the notebook pairs, run them with papermill, normalise the outputs.
@@ -268,7 +404,9 @@ def notebooks(
     if not quick:
         check_writable(paths.RESULTS / "a.parquet")  # where full runs keep what they drew
     done = run_all(quick=quick, only=only)
-    emit(as_json, {"notebooks": done}, "\n".join(f"{d['name']}: {d['seconds']:.1f} s" for d in done))
+    emit(
+        as_json, {"notebooks": done}, "\n".join(f"{d['name']}: {d['seconds']:.1f} s" for d in done)
+    )
 
 
 @app.command()
@@ -277,7 +415,8 @@ def claims(
     ledger: Annotated[Path | None, typer.Option(help="Another ledger than claims.yml.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check the claims ledger: what the paper says against what the shipped tables and weights give.
+    """Check the claims ledger: what the paper says against what the shipped tables and weights
+    give.
 
     Exit status 1 if a verdict is not the one that the ledger records.
 
@@ -290,27 +429,39 @@ def claims(
     require_checkout()
     written = load(ledger or LEDGER)
     if only and only not in {claim["id"] for claim in written}:
-        raise RelcoreError(f"no claim '{only}': choose from {', '.join(claim['id'] for claim in written)}")
+        raise RelcoreError(
+            f"no claim '{only}': choose from {', '.join(claim['id'] for claim in written)}"
+        )
     judged = [judge(claim) for claim in written if only in (None, claim["id"])]
     lines = []
     for claim in judged:
         lines.append(f"{claim['id']:4}{claim['computed']:16}{held(claim):10}{claim['claim']}")
         if only:
-            lines += [f"    {c['what']}, {c['model']}: {interval(c)}; wanted {c['wanted']}: {c['verdict']}"
-                      for c in claim["checks"]]  # fmt: skip
+            lines += [
+                f"    {c['what']}, {c['model']}: {interval(c)}; wanted {c['wanted']}: "
+                f"{c['verdict']}"
+                for c in claim["checks"]
+            ]
             lines += [f"    paper: {claim['number']}", f"    {claim['note']}"]
     emit(as_json, {"claims": [record(claim) for claim in judged]}, "\n".join(lines))
     if changed := [claim for claim in judged if claim["computed"] != claim["verdict"]]:
-        told = "; ".join(f"{c['id']} is now '{c['computed']}', recorded as '{c['verdict']}'" for c in changed)
-        typer.echo(f"relcore: {told}: find out what changed, then write the new verdict and its reason into the ledger",
-                   err=True)  # fmt: skip
+        told = "; ".join(
+            f"{c['id']} is now '{c['computed']}', recorded as '{c['verdict']}'" for c in changed
+        )
+        typer.echo(
+            f"relcore: {told}: find out what changed, then write the new verdict and its reason "
+            "into the ledger",
+            err=True,
+        )
         raise typer.Exit(1)
 
 
 @app.command()
 def bench(
     preset: Annotated[str, typer.Option(help="Size of the model.")] = "micro",
-    compiled: Annotated[bool, typer.Option("--compile", help="Time both sides compiled, too: minutes more.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time both sides compiled, too: minutes more.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure this machine: training throughput, its share of the GEMM peak, sampling, the scorer.

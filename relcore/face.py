@@ -39,10 +39,11 @@ class Model:
         intervention: Intervention | None = None,
         **sampling,
     ) -> np.ndarray:
-        """Pictures, uint8 [picture, y, x, rgb]: one per prompt and seed, of which one may stand for all.
+        """Pictures, uint8 [picture, y, x, rgb]: one per prompt and seed, of which one may stand for
+        all.
 
-        intervention: what is changed inside the network, such as `ablate` gives. Raises RelcoreError
-        for a prompt that cannot be parsed.
+        intervention: what is changed inside the network, such as `ablate` gives. Raises
+        RelcoreError for a prompt that cannot be parsed.
         """
         seeds = [seeds] if isinstance(seeds, int) else list(seeds)
         prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
@@ -79,7 +80,8 @@ class Model:
     def ablate(self, *heads: str | Head, method: str = "mean", **sampling) -> Intervention:
         """Heads replaced by their mean, by another prompt's output ("resample") or by "zero".
 
-        The reference is drawn for the occasion: the canonical prompts with a seed that no experiment uses.
+        The reference is drawn for the occasion: the canonical prompts with a seed that no
+            experiment uses.
         """
         chosen = [self.head(head) if isinstance(head, str) else head for head in heads]
         pool = interventions.reference_for(
@@ -92,7 +94,8 @@ class Model:
 
 
 def load(name: str, compiled: bool = False) -> Model:
-    """Open a model by the name of a released run, the path of a checkpoint, or a training run's folder.
+    """Open a model by the name of a released run, the path of a checkpoint, or a training run's
+    folder.
 
     compiled: see `DiT.compiled`. Raises RelcoreError for an unknown name or a damaged file.
 
@@ -103,7 +106,8 @@ def load(name: str, compiled: bool = False) -> Model:
 
 
 def change(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """What an intervention changes, from two tables of `Model.evaluate` of the same prompts and seeds.
+    """What an intervention changes, from two tables of `Model.evaluate` of the same prompts and
+    seeds.
 
     One row per metric: before, after, change with its 95 % interval (paired), n.
     """

@@ -1,4 +1,6 @@
-"""Files: every write replaces its file in one step, every read is checked, and nothing is ever unpickled."""
+"""Files: every write replaces its file in one step, every read is checked, and nothing is ever
+unpickled.
+"""
 
 import hashlib
 import json
@@ -30,17 +32,23 @@ def replacing(path: Path):
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RelcoreError(f"could not write '{path}': {reason}: the old file is untouched; "
-                           "make room for the new one, then try again") from error  # fmt: skip
+        raise RelcoreError(
+            f"could not write '{path}': {reason}: the old file is untouched; "
+            "make room for the new one, then try again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def check_writable(*paths: Path) -> None:
-    """RelcoreError unless each path can be written now, as `replacing` will. Leaves nothing behind, makes no folder."""
+    """RelcoreError unless each path can be written now, as `replacing` will. Leaves nothing behind,
+    makes no folder.
+    """
     for path in paths:
         if os.path.exists(path) and not os.path.isfile(path):
-            raise RelcoreError(f"cannot write '{path}': it is there and is no file: choose another name")
+            raise RelcoreError(
+                f"cannot write '{path}': it is there and is no file: choose another name"
+            )
         _temporary(path, next(p for p in path.absolute().parents if os.path.lexists(p))).unlink()
 
 
@@ -49,10 +57,14 @@ def _temporary(path: Path, folder: Path | None = None) -> Path:
     try:
         if not folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder or path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=folder or path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
     except OSError as error:
-        raise RelcoreError(f"cannot write to '{path.parent}' ({error.strerror}): it must be a folder in which "
-                           f"you may make '{path.name}'") from error  # fmt: skip
+        raise RelcoreError(
+            f"cannot write to '{path.parent}' ({error.strerror}): it must be a folder in which "
+            f"you may make '{path.name}'"
+        ) from error
     os.close(handle)
     return Path(name)
 
@@ -69,11 +81,14 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
-    """Tensors and a header of JSON values into a safetensors file, with the hash of both for `read_tensors`."""
+    """Tensors and a header of JSON values into a safetensors file, with the hash of both for
+    `read_tensors`.
+    """
     with replacing(path) as temporary:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         header = {**header, "contents": _contents(tensors, header)}
-        # One key only: safetensors writes several in random order, and equal contents must be equal files.
+        # One key only: safetensors writes several in random order, and equal contents must be equal
+        # files.
         save_file(tensors, temporary, metadata={"relcore": json.dumps(header)})
 
 
@@ -91,7 +106,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     except FileNotFoundError as error:
         raise RelcoreError(f"no such file: '{path}'") from error
     except (SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise RelcoreError(f"'{path}' is damaged or not a safetensors file ({error}): fetch it again") from error
+        raise RelcoreError(
+            f"'{path}' is damaged or not a safetensors file ({error}): fetch it again"
+        ) from error
     return tensors, header
 
 

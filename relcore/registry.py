@@ -13,7 +13,8 @@ from .paths import ROOT
 
 RUNS = ROOT / "runs.yaml"
 KEEPS = ("weights", "tables", "curve")
-LEARNED = 0.9  # of the ceiling: the loose relation from which on a network is said to have learned the task
+# Of the ceiling: the loose relation from which on a network is said to have learned the task.
+LEARNED = 0.9
 OWN = ("size", "expected", "keeps", "note")  # fields of a line that are no value of the recipe
 
 
@@ -21,7 +22,8 @@ OWN = ("size", "expected", "keeps", "note")  # fields of a line that are no valu
 def declared(file: Path = RUNS) -> dict[str, dict]:
     """{name: fields} of every run, in the file's order.
 
-    Raises RelcoreError for a line that names an unknown field or value, or lacks encoder, size or seed.
+    Raises RelcoreError for a line that names an unknown field or value, or lacks encoder, size or
+    seed.
     """
     try:
         lines = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -49,7 +51,8 @@ def recipe(name: str) -> TrainConfig:
     """The recipe of a declared run; RelcoreError if there is none of that name."""
     if name not in declared():
         raise RelcoreError(
-            f"no run '{name}' in runs.yaml: add a line for it, or choose from {', '.join(declared())}"
+            f"no run '{name}' in runs.yaml: add a line for it, or choose from "
+            f"{', '.join(declared())}"
         )
     return _recipe(declared()[name])
 
@@ -57,8 +60,9 @@ def recipe(name: str) -> TrainConfig:
 def runs(query: str | None = None) -> pd.DataFrame:
     """The declared runs, one row each, as far as they fit `query` (of `pandas.DataFrame.query`).
 
-    Columns: run, size, every value of the recipe, expected, keeps, note; loose and strict, the relation accuracies on
-    the 264 training prompts over the ceiling (NaN if the run was not released); learned, whether loose >= LEARNED.
+    Columns: run, size, every value of the recipe, expected, keeps, note; loose and strict, the
+    relation accuracies on the 264 training prompts over the ceiling (NaN if the run was not
+    released); learned, whether loose >= LEARNED.
 
     Example: runs("encoder == 'rte' and learned")
     """

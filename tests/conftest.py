@@ -1,4 +1,6 @@
-"""Shared fixtures. `pytest --regen-goldens` rewrites tests/data/goldens.json: after a change meant to alter bits."""
+"""Shared fixtures. `pytest --regen-goldens` rewrites tests/data/goldens.json: after a change meant
+to alter bits.
+"""
 
 import json
 import sys
@@ -20,26 +22,36 @@ settings.load_profile("relcore")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--regen-goldens", action="store_true", help="rewrite tests/data/goldens.json from this code")
+    parser.addoption(
+        "--regen-goldens",
+        action="store_true",
+        help="rewrite tests/data/goldens.json from this code",
+    )
 
 
 @pytest.fixture
 def golden(request):
-    """golden(name, value): value must be the recorded one; with --regen-goldens it is recorded instead."""
+    """golden(name, value): value must be the recorded one; with --regen-goldens it is recorded
+    instead.
+    """
 
     def check(name: str, value: str) -> None:
         known = json.loads(GOLDENS.read_text()) if GOLDENS.exists() else {}
         if request.config.getoption("--regen-goldens"):
             known[name] = value
             GOLDENS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
-        assert known.get(name) == value, f"golden '{name}' changed: if that was meant, run pytest --regen-goldens"
+        assert known.get(name) == value, (
+            f"golden '{name}' changed: if that was meant, run pytest --regen-goldens"
+        )
 
     return check
 
 
 @pytest.fixture
 def relcore(capsys, monkeypatch):
-    """relcore(*arguments, cwd=None): the command and what it prints, in this process: a new one loads torch anew."""
+    """relcore(*arguments, cwd=None): the command and what it prints, in this process: a new one
+    loads torch anew.
+    """
 
     def run(*arguments, cwd=None) -> SimpleNamespace:
         capsys.readouterr()
@@ -65,7 +77,9 @@ def tiny_preset(monkeypatch):
 
 @pytest.fixture
 def tiny() -> dit.DiT:
-    """An untrained tiny network whose zero-initialised outputs are random, so that text and pixels matter."""
+    """An untrained tiny network whose zero-initialised outputs are random, so that text and pixels
+    matter.
+    """
     torch.manual_seed(0)
     model = dit.DiT(dit.DiTConfig(depth=2, width=128))
     for layer in (*(block.cross_attn.W_O for block in model.blocks), model.unembed):

@@ -1,7 +1,7 @@
 """Let pages load their third-party scripts from book/vendor when `make book` has put them there.
 
-Without the folder nothing is set, and pages load them from a public server: a bare `jupyter-book build book/`
-works either way.
+Without the folder nothing is set, and pages load them from a public server: a bare `jupyter-book
+build book/` works either way.
 """
 
 from pathlib import Path

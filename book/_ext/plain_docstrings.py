@@ -1,4 +1,5 @@
-"""Docstrings of the package are plain text: show them as they stand on the API pages, which read reStructuredText.
+"""Docstrings of the package are plain text: show them as they stand on the API pages, which read
+reStructuredText.
 
 `names` become literals, indented blocks are kept as they are, and nothing else means anything.
 """
@@ -13,11 +14,15 @@ SPECIAL = re.compile(r"([\\*|_])")
 def _prose(line):
     """One line of text with its `names` as literals."""
     parts = re.split(r"(`[^`]+`)", line)
-    return "".join(f"`{p}`" if p.startswith("`") and len(p) > 1 else SPECIAL.sub(r"\\\1", p) for p in parts)
+    return "".join(
+        f"`{p}`" if p.startswith("`") and len(p) > 1 else SPECIAL.sub(r"\\\1", p) for p in parts
+    )
 
 
 def to_rst(text):
-    """Paragraphs of text; indented ones are literal blocks, but for those that go on with a list."""
+    """Paragraphs of text; indented ones are literal blocks, but for those that go on with a
+    list.
+    """
     out = []
     for block in re.split(r"\n[ \t]*\n", inspect.cleandoc(text)):
         lines = block.splitlines()
@@ -41,7 +46,9 @@ def process(app, what, name, obj, options, lines):
 
 def skip(app, what, name, obj, skip, options):
     """Fields of a NamedTuple say only their number; fields of a data class are in its signature."""
-    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+    return (
+        True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+    )
 
 
 def setup(app):

@@ -19,7 +19,8 @@ from ..paths import TABLES
 from .prompts import ROLES, parse
 
 END = "</s>"
-POSITIONS = 0.5**0.5  # length of RTE's positions over that of its words, if a recipe does not say otherwise
+# Length of RTE's positions over that of its words, if a recipe does not say otherwise.
+POSITIONS = 0.5**0.5
 MAX_LENGTH = 20  # tokens of a prompt of random embeddings, end token included (the paper's)
 
 
@@ -48,8 +49,8 @@ class RandomTokenEncoder:
 
     Every word has a vector of its own, drawn from (seed, word) alone: a synonym never seen in
     training can be encoded, which the paper's closed table of 26 pieces could not.
-    positions: their length over that of a word, 1 in the paper; 0 is the control whose text is a bag of words.
-    The empty prompt, the unconditional input of guidance, is the end token alone.
+    positions: their length over that of a word, 1 in the paper; 0 is the control whose text is a
+    bag of words. The empty prompt, the unconditional input of guidance, is the end token alone.
     """
 
     contextual = False
@@ -61,7 +62,8 @@ class RandomTokenEncoder:
         place = torch.arange(MAX_LENGTH)[:, None]
         rate = 10000 ** (-torch.arange(0, dim, 2) / dim)
         wave = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], -1).flatten(1)
-        self.positions = wave * (2**0.5 * positions)  # [token, dim]; a wave of amplitude 1 is sqrt(dim / 2) long
+        # [token, dim]; a wave of amplitude 1 is sqrt(dim / 2) long
+        self.positions = wave * (2**0.5 * positions)
 
     def word(self, word: str) -> Tensor:
         """The vector [dim] of a word, without its position."""
@@ -75,8 +77,10 @@ class RandomTokenEncoder:
             spans = parse(prompt).spans if prompt else ()
             words = [prompt[start:end].lower() for start, end, _ in spans] + [END]
             if len(words) > MAX_LENGTH:
-                raise RelcoreError(f"prompt {prompt!r} has {len(words)} tokens with the end token; "
-                                   f"the encoder takes {MAX_LENGTH}: shorten it")  # fmt: skip
+                raise RelcoreError(
+                    f"prompt {prompt!r} has {len(words)} tokens with the end token; "
+                    f"the encoder takes {MAX_LENGTH}: shorten it"
+                )
             roles = [ROLES.index(role) for _, _, role in spans] + [ROLES.index("special")]
             embedding = torch.stack([self.word(w) for w in words]) + self.positions[: len(words)]
             self._encoded[prompt] = embedding, torch.tensor(roles)
@@ -102,9 +106,10 @@ class TableEncoder:
     """A contextual encoder's vectors, from a table written by `write_table`.
 
     The vectors are centred on the mean token of the training prompts and brought to RTE's root mean
-    square, one number for all, so that every arm starts from text of the same size: e5's differences
-    between tokens are a tenth of RTE's. The caption MLP could undo either, and no share of variance changes.
-    A prompt that the table lacks is encoded by the encoder itself, if that is installed.
+    square, one number for all, so that every arm starts from text of the same size: e5's
+    differences between tokens are a tenth of RTE's. The caption MLP could undo either, and no share
+    of variance changes. A prompt that the table lacks is encoded by the encoder itself, if that is
+    installed.
     """
 
     contextual = True
@@ -112,18 +117,29 @@ class TableEncoder:
     def __init__(self, path: Path, positions: float = POSITIONS):
         tensors, self.header = read_tensors(path)
         if "prompts" not in self.header:
-            raise RelcoreError(f"'{path}' is not a table of encoded prompts: make one with relcore encode")
+            raise RelcoreError(
+                f"'{path}' is not a table of encoded prompts: make one with relcore encode"
+            )
         try:
             raw, lengths = tensors["embeddings"].float(), tensors["lengths"].tolist()
-            self._rows = dict(zip(self.header["prompts"], zip(
-                raw.split(lengths), tensors["roles"].long().split(lengths), strict=True), strict=True))  # fmt: skip
-            training = torch.cat([self._rows[p][0] for p in self.header["prompts"][: self.header["training"]]])
+            self._rows = dict(
+                zip(
+                    self.header["prompts"],
+                    zip(raw.split(lengths), tensors["roles"].long().split(lengths), strict=True),
+                    strict=True,
+                )
+            )
+            training = torch.cat(
+                [self._rows[p][0] for p in self.header["prompts"][: self.header["training"]]]
+            )
             self.mean, size = centre(training)
             if not raw.isfinite().all():
                 raise ValueError("some vectors are not numbers")
         except (KeyError, RuntimeError, ValueError) as error:
-            raise RelcoreError(f"the table '{path}' is damaged ({error}): fetch it again or make it anew with "
-                               "relcore encode") from error  # fmt: skip
+            raise RelcoreError(
+                f"the table '{path}' is damaged ({error}): fetch it again or make it anew with "
+                "relcore encode"
+            ) from error
         self.name, self.dim, self._live = path.stem, raw.shape[1], None
         # The root mean square of RTE: words N(0, 1) and their positions.
         self.scale = (1 + positions**2) ** 0.5 / size
@@ -139,19 +155,26 @@ class TableEncoder:
                 )
             except RelcoreError as error:
                 raise RelcoreError(
-                    f"prompt {prompt!r} is not in the table '{self.name}': take one of its suites (relcore encode "
+                    f"prompt {prompt!r} is not in the table '{self.name}': take one of its suites "
+                    "(relcore encode "
                     f"--help names them), or make its encoder work: {error}"
                 ) from error
             self._rows[prompt] = self._live.encode_one(prompt)
         return self._rows[prompt]
 
     def _check(self, encoder):
-        """The encoder, if it gives the table's vectors: other weights may lie where its weights lay."""
+        """The encoder, if it gives the table's vectors: other weights may lie where its weights
+        lay.
+        """
         prompt = self.header["prompts"][0]
         ours, theirs = self._rows[prompt][0], encoder.encode_one(prompt)[0]
-        if ours.shape != theirs.shape or (ours - theirs).norm() > 0.01 * ours.norm():  # other machines round otherwise
-            raise RelcoreError(f"it gives other vectors than the table holds for {prompt!r}, so it is not the one that "
-                               "the table was made with")  # fmt: skip
+        # Other machines round otherwise.
+        if ours.shape != theirs.shape or (ours - theirs).norm() > 0.01 * ours.norm():
+            raise RelcoreError(
+                f"it gives other vectors than the table holds for {prompt!r}, so it is not the one "
+                "that "
+                "the table was made with"
+            )
         return encoder
 
     def encode(self, prompts: list[str]) -> Text:
@@ -189,12 +212,21 @@ def write_table(path: Path, encoder, training: list[str], others: list[str], pro
         raise RelcoreError(f"the encoder '{encoder.name}' cannot make a table: {error}") from error
     embeddings = torch.cat([embedding for embedding, _ in rows])  # [token of any prompt, dim]
     half = embeddings.half()
-    header = {"encoder": encoder.name, "source": encoder.source, "training": len(set(training)), "prompts": prompts}
-    write_tensors(path, {
-        "embeddings": half if torch.equal(half.float(), embeddings) else embeddings,
-        "roles": torch.cat([roles for _, roles in rows]).to(torch.int8),
-        "lengths": torch.tensor([len(roles) for _, roles in rows]),
-    }, header)  # fmt: skip
+    header = {
+        "encoder": encoder.name,
+        "source": encoder.source,
+        "training": len(set(training)),
+        "prompts": prompts,
+    }
+    write_tensors(
+        path,
+        {
+            "embeddings": half if torch.equal(half.float(), embeddings) else embeddings,
+            "roles": torch.cat([roles for _, roles in rows]).to(torch.int8),
+            "lengths": torch.tensor([len(roles) for _, roles in rows]),
+        },
+        header,
+    )
     return header
 
 
@@ -202,14 +234,20 @@ ENCODERS = ("rte", "rte-nopos")
 
 
 def make_encoder(name: str, positions: float = POSITIONS):
-    """The encoder of that name, as a checkpoint's header spells it: RTE, a shipped table, or a table's path.
+    """The encoder of that name, as a checkpoint's header spells it: RTE, a shipped table, or a
+    table's path.
 
-    positions: of `RandomTokenEncoder`; a table's vectors are brought to the size of RTE's with such positions.
+    positions: of `RandomTokenEncoder`; a table's vectors are brought to the size of RTE's with such
+        positions.
     """
     if name in ENCODERS:
         return RandomTokenEncoder(positions=positions if name == "rte" else 0)
     shipped = sorted(path.stem for path in TABLES.glob("*.safetensors"))
     if name not in shipped and not name.endswith(".safetensors"):
-        raise RelcoreError(f"unknown encoder '{name}': choose from {', '.join([*ENCODERS, *shipped])}, "
-                           "or give the path of a table made by relcore encode")  # fmt: skip
-    return TableEncoder(TABLES / f"{name}.safetensors" if name in shipped else Path(name), positions)
+        raise RelcoreError(
+            f"unknown encoder '{name}': choose from {', '.join([*ENCODERS, *shipped])}, "
+            "or give the path of a table made by relcore encode"
+        )
+    return TableEncoder(
+        TABLES / f"{name}.safetensors" if name in shipped else Path(name), positions
+    )

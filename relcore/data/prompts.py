@@ -22,15 +22,43 @@ PHRASES = {
     "below": ("below", "directly below", "lower than"),
     "left": ("to the left of", "left of"),
     "right": ("to the right of", "right of"),
-    "upper left": ("to the upper left of", "above and to the left of", "diagonally up and left from"),
-    "upper right": ("to the upper right of", "above and to the right of", "diagonally up and right from"),
-    "lower left": ("to the lower left of", "below and to the left of", "diagonally down and left from"),
-    "lower right": ("to the lower right of", "below and to the right of", "diagonally down and right from"),
-}  # fmt: skip
+    "upper left": (
+        "to the upper left of",
+        "above and to the left of",
+        "diagonally up and left from",
+    ),
+    "upper right": (
+        "to the upper right of",
+        "above and to the right of",
+        "diagonally up and right from",
+    ),
+    "lower left": (
+        "to the lower left of",
+        "below and to the left of",
+        "diagonally down and left from",
+    ),
+    "lower right": (
+        "to the lower right of",
+        "below and to the right of",
+        "diagonally down and right from",
+    ),
+}
 CANONICAL = {relation: (phrases[0],) for relation, phrases in PHRASES.items()}
-SYNONYMS = {"crimson": "red", "scarlet": "red", "navy": "blue", "azure": "blue",
-            "box": "square", "pyramid": "triangle", "disc": "circle"}  # fmt: skip
-RELATION_SYNONYMS = {"above": "over", "below": "under", "left": "leftward of", "right": "rightward of"}
+SYNONYMS = {
+    "crimson": "red",
+    "scarlet": "red",
+    "navy": "blue",
+    "azure": "blue",
+    "box": "square",
+    "pyramid": "triangle",
+    "disc": "circle",
+}
+RELATION_SYNONYMS = {
+    "above": "over",
+    "below": "under",
+    "left": "leftward of",
+    "right": "rightward of",
+}
 
 # {a} and {b} are "colour shape" of the first and the second object, {r} the relation phrase.
 TEMPLATES = {
@@ -49,9 +77,11 @@ TRAINED_TEMPLATES = ("train", "no-is", "the-the", "articles")
 # Suites that put other words or other spelling into the training template.
 REWRITES = ("color-synonyms", "shape-synonyms", "relation-synonyms", "capitals", "spaces")
 FILLERS = {"is", "the", "a", "an", "there", "really", "this", "that", "one", "just"}
-GRAMMAR = ("'COLOUR SHAPE is PHRASE COLOUR SHAPE', for example 'red square is above blue circle' "
-           f"(colours {', '.join(COLORS)}; shapes {', '.join(SHAPES)}; phrases such as 'above', "
-           "'to the left of', 'to the upper right of')")  # fmt: skip
+GRAMMAR = (
+    "'COLOUR SHAPE is PHRASE COLOUR SHAPE', for example 'red square is above blue circle' "
+    f"(colours {', '.join(COLORS)}; shapes {', '.join(SHAPES)}; phrases such as 'above', "
+    "'to the left of', 'to the upper right of')"
+)
 
 
 @dataclass(frozen=True)
@@ -72,9 +102,11 @@ _PHRASE_RELATION = {phrase: relation for relation, phrases in PHRASES.items() fo
 _PHRASE_RELATION |= {synonym: relation for relation, synonym in RELATION_SYNONYMS.items()}
 _PHRASE_PATTERN = re.compile(
     r"(?<!\S)("
-    + "|".join(r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True))
+    + "|".join(
+        r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True)
+    )
     + r")(?!\S)"
-)  # fmt: skip  (longest first: "above and to the left of" is not "above")
+)  # (longest first: "above and to the left of" is not "above")
 
 
 def parse(text: str) -> Prompt:
@@ -98,7 +130,9 @@ def parse(text: str) -> Prompt:
         elif name in COLORS:
             role = "color"
             if mention > 1 or following not in SHAPES:
-                raise RelcoreError(f"colour '{word.group()}' out of place in prompt {text!r}: write {GRAMMAR}")
+                raise RelcoreError(
+                    f"colour '{word.group()}' out of place in prompt {text!r}: write {GRAMMAR}"
+                )
             colors[mention] = COLORS.index(name)
         elif name in SHAPES:
             role = "shape"
@@ -108,34 +142,51 @@ def parse(text: str) -> Prompt:
         elif name in FILLERS:
             role = "filler"
         elif _PHRASE_PATTERN.match(lower, word.start()):
-            raise RelcoreError(f"a second relation, '{word.group()}', in prompt {text!r}: write {GRAMMAR}")
+            raise RelcoreError(
+                f"a second relation, '{word.group()}', in prompt {text!r}: write {GRAMMAR}"
+            )
         else:
             raise RelcoreError(f"unknown word '{word.group()}' in prompt {text!r}: write {GRAMMAR}")
         spans.append((word.start(), word.end(), role, mention))
         mention += role == "shape"
     if mention < 2:
-        raise RelcoreError(f"prompt {text!r} names {mention} shape{'s' * (mention != 1)}, not two: write {GRAMMAR}")
+        raise RelcoreError(
+            f"prompt {text!r} names {mention} shape{'s' * (mention != 1)}, not two: write {GRAMMAR}"
+        )
     first, second = (start for start, _, role, _ in spans if role == "shape")
     if found.start() > second:
         raise RelcoreError(f"the relation comes last in prompt {text!r}: write {GRAMMAR}")
     # In the reversed templates the phrase comes first, and the first mention is the second object.
     order = (1, 0) if found.start() < first else (0, 1)
     named = tuple(
-        (start, end, f"{role}{order[m] + 1}" if role in ("color", "shape") else role) for start, end, role, m in spans
+        (start, end, f"{role}{order[m] + 1}" if role in ("color", "shape") else role)
+        for start, end, role, m in spans
     )
-    return Prompt(text, tuple(colors.get(m, -1) for m in order), tuple(shapes[m] for m in order),
-                  RELATIONS.index(relation), named)  # fmt: skip
+    return Prompt(
+        text,
+        tuple(colors.get(m, -1) for m in order),
+        tuple(shapes[m] for m in order),
+        RELATIONS.index(relation),
+        named,
+    )
 
 
-def compose(colors: tuple[int, int], shapes: tuple[int, int], phrase: str, template: str = "train") -> str:
+def compose(
+    colors: tuple[int, int], shapes: tuple[int, int], phrase: str, template: str = "train"
+) -> str:
     """The prompt for object 0 standing in `phrase` to object 1; colour -1 leaves the word out."""
     require("template", template, TEMPLATES)
-    a, b = (f"{COLORS[c]} {SHAPES[s]}" if c >= 0 else SHAPES[s] for c, s in zip(colors, shapes, strict=True))
+    a, b = (
+        f"{COLORS[c]} {SHAPES[s]}" if c >= 0 else SHAPES[s]
+        for c, s in zip(colors, shapes, strict=True)
+    )
     return TEMPLATES[template].format(a=a, b=b, r=phrase)
 
 
 def in_form(prompt: str, form: str) -> str:
-    """A training prompt in one of the paper's four caption FORMS: with the colour words of a form left out."""
+    """A training prompt in one of the paper's four caption FORMS: with the colour words of a form
+    left out.
+    """
     require("form", form, FORMS)
     parsed = parse(prompt)
     gone = {f"color{k + 1}" for k in FORMS[form]}
@@ -143,7 +194,9 @@ def in_form(prompt: str, form: str) -> str:
 
 
 def rewrite(prompt: str, how: str) -> str:
-    """A training prompt with the first synonym of every colour or shape, in Title Case, or with doubled spaces."""
+    """A training prompt with the first synonym of every colour or shape, in Title Case, or with
+    doubled spaces.
+    """
     if how == "capitals":
         return prompt.title()
     if how == "spaces":
@@ -154,7 +207,8 @@ def rewrite(prompt: str, how: str) -> str:
 
 
 def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "train") -> list[str]:
-    """The closed prompt suite: 2 colour orders x 6 shape pairs x the phrases, in a template or a rewrite.
+    """The closed prompt suite: 2 colour orders x 6 shape pairs x the phrases, in a template or a
+    rewrite.
 
     96 prompts with CANONICAL, 264 with PHRASES (the paper's suites); 48 relation synonyms.
     """
@@ -171,12 +225,16 @@ def suite(phrases: dict[str, tuple[str, ...]] = CANONICAL, template: str = "trai
     return [rewrite(prompt, how) for prompt in prompts] if how else prompts
 
 
-FORMS = {"both": (), "no first": (0,), "no second": (1,), "neither": (0, 1)}  # the colour words a form leaves out
+# The colour words a form leaves out.
+FORMS = {"both": (), "no first": (0,), "no second": (1,), "neither": (0, 1)}
 CAPTIONS = ("canonical", "phrases", "paper", "templates")
 
 
 def caption(
-    scenes: Scenes, rng: np.random.Generator, captions: str = "phrases", left_out: float | None = None
+    scenes: Scenes,
+    rng: np.random.Generator,
+    captions: str = "phrases",
+    left_out: float | None = None,
 ) -> list[str]:
     """One training caption per scene.
 
@@ -197,5 +255,7 @@ def caption(
     out = []
     for i, relation in enumerate(scenes.relations):
         phrases = pool[RELATIONS[relation]]
-        out.append(compose(colors[i], scenes.shapes[i], phrases[int(pick[i] * len(phrases))], templates[i]))
+        out.append(
+            compose(colors[i], scenes.shapes[i], phrases[int(pick[i] * len(phrases))], templates[i])
+        )
     return out

@@ -19,8 +19,16 @@ THRESHOLD = 5  # closer than this along an axis counts as aligned
 
 COLORS = ("red", "blue")
 SHAPES = ("square", "triangle", "circle")
-RELATIONS = ("above", "below", "left", "right",
-             "upper left", "upper right", "lower left", "lower right")  # fmt: skip
+RELATIONS = (
+    "above",
+    "below",
+    "left",
+    "right",
+    "upper left",
+    "upper right",
+    "lower left",
+    "lower right",
+)
 GENERATORS = ("separated", "paper")
 RGB = np.array([[255, 0, 0], [0, 0, 255]], dtype=np.uint8)  # one row a colour
 BACKGROUND = 128
@@ -33,8 +41,8 @@ class Scenes:
     colors, shapes: int [scene, object], indices into COLORS and SHAPES.
     centers: float [scene, object, 2], (x, y) in canvas units.
     relations: int [scene], index into RELATIONS: where object 0 lies seen from object 1.
-    hung: triangles as the paper draws them, the apex a third of the height above the labelled point;
-        otherwise centred on their bounding box, as the scorer measures them.
+    hung: triangles as the paper draws them, the apex a third of the height above the labelled
+        point; otherwise centred on their bounding box, as the scorer measures them.
     """
 
     colors: np.ndarray
@@ -56,14 +64,15 @@ def relation_of(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
     vertical = np.where(dy < 0, 0, 1)
     horizontal = np.where(dx < 0, 2, 3)
     diagonal = 4 + 2 * (dy >= 0) + (dx >= 0)
-    return np.where(abs(dx) <= THRESHOLD, vertical,
-                    np.where(abs(dy) <= THRESHOLD, horizontal, diagonal))  # fmt: skip
+    return np.where(
+        abs(dx) <= THRESHOLD, vertical, np.where(abs(dy) <= THRESHOLD, horizontal, diagonal)
+    )
 
 
-# Centres of the separated generator: every 8 units. No scene is then within 3 units of the 5-unit rule,
-# so a pixel of error in a generated picture never turns a right relation into a wrong one; and a shape
-# meets the network's patches (16 units wide) at 4 offsets instead of 64, so that shapes, which are not
-# the question here, take a fraction of the training.
+# Centres of the separated generator: every 8 units. No scene is then within 3 units of the 5-unit
+# rule, so a pixel of error in a generated picture never turns a right relation into a wrong one;
+# and a shape meets the network's patches (16 units wide) at 4 offsets instead of 64, so that
+# shapes, which are not the question here, take a fraction of the training.
 STEP, FIRST, LAST = 8, 20, 108
 
 
@@ -84,8 +93,12 @@ def _separated_displacements() -> list[np.ndarray]:
 _DISPLACEMENTS = _separated_displacements()
 
 
-def sample_scenes(n: int, rng: np.random.Generator, generator: str = "separated",
-                  relations: np.ndarray | None = None) -> Scenes:  # fmt: skip
+def sample_scenes(
+    n: int,
+    rng: np.random.Generator,
+    generator: str = "separated",
+    relations: np.ndarray | None = None,
+) -> Scenes:
     """Draw n scenes: one red and one blue object of different shapes.
 
     generator: "separated" (default): no overlap, the eight relations balanced, triangles centred by
@@ -112,7 +125,9 @@ def place(relations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     delta = np.empty((len(relations), 2), dtype=int)
     for r, table in enumerate(_DISPLACEMENTS):
         rows = np.flatnonzero(relations == r)
-        delta[rows] = table[rng.choice(len(table), len(rows), p=table[:, 2] / table[:, 2].sum()), :2]
+        delta[rows] = table[
+            rng.choice(len(table), len(rows), p=table[:, 2] / table[:, 2].sum()), :2
+        ]
     free = (LAST - FIRST - abs(delta)) // STEP + 1
     origin = FIRST + np.maximum(delta, 0) + STEP * rng.integers(0, free)
     return np.stack([origin, origin - delta], 1).astype(float)

@@ -47,11 +47,19 @@ class Detection:
 def detect(image: np.ndarray) -> list[Detection]:
     """Objects in a square picture, uint8 [y, x, rgb]; RelcoreError for any other array.
 
-    Meant for a divisor or a multiple of 128 px: of other widths every unit takes the nearest pixel, and edges move.
+    Meant for a divisor or a multiple of 128 px: of other widths every unit takes the nearest pixel,
+    and edges move.
     """
-    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise RelcoreError(f"cannot score an array of shape {image.shape}, {image.dtype}: "
-                           "give a square uint8 picture [y, x, rgb]")  # fmt: skip
+    if (
+        image.ndim != 3
+        or image.shape[0] != image.shape[1]
+        or image.shape[2] != 3
+        or image.dtype != np.uint8
+    ):
+        raise RelcoreError(
+            f"cannot score an array of shape {image.shape}, {image.dtype}: "
+            "give a square uint8 picture [y, x, rgb]"
+        )
     if image.shape[0] != CANVAS:
         image = cv2.resize(image, (CANVAS, CANVAS), interpolation=cv2.INTER_NEAREST)
     found = []
@@ -68,7 +76,11 @@ def detect(image: np.ndarray) -> list[Detection]:
                 continue
             shape = _shape(contour, width, height)
             color = _color(image[y : y + height, x : x + width], inside)
-            found.append(Detection(color, shape, x + width / 2, y + height / 2, (x, y, width, height), contour))
+            found.append(
+                Detection(
+                    color, shape, x + width / 2, y + height / 2, (x, y, width, height), contour
+                )
+            )
     return found
 
 
@@ -101,12 +113,16 @@ def mask(found: Detection) -> np.ndarray:
 
 
 def bound_pair(objects: list[Detection], prompt: Prompt) -> tuple[Detection, Detection] | None:
-    """The prompt's first and second object; None unless exactly one is found of each pair of colour and shape.
+    """The prompt's first and second object; None unless exactly one is found of each pair of colour
+    and shape.
 
     A colour the prompt does not name is free.
     """
     pairs = zip(prompt.colors, prompt.shapes, strict=True)
-    matches = [[o for o in objects if o.shape == s and (c < 0 or o.color == c) and o.color >= 0] for c, s in pairs]
+    matches = [
+        [o for o in objects if o.shape == s and (c < 0 or o.color == c) and o.color >= 0]
+        for c, s in pairs
+    ]
     bound = all(len(m) == 1 for m in matches) and matches[0][0] is not matches[1][0]
     return (matches[0][0], matches[1][0]) if bound else None
 
@@ -123,17 +139,21 @@ def score(objects: list[Detection], prompt: Prompt) -> dict[str, float]:
     row = {
         "color": all(c < 0 or any(o.color == c for o in objects) for c in prompt.colors),
         "shape": all(any(o.shape == s for o in objects) for s in prompt.shapes),
-        "binding": pair is not None, "relation_strict": False, "relation_loose": False,
-        "dx": np.nan, "dy": np.nan,
-    }  # fmt: skip
+        "binding": pair is not None,
+        "relation_strict": False,
+        "relation_loose": False,
+        "dx": np.nan,
+        "dy": np.nan,
+    }
     if pair:
         first, second = pair
         dx, dy = first.x - second.x, first.y - second.y
         row |= {
-            "dx": dx, "dy": dy,
+            "dx": dx,
+            "dy": dy,
             "relation_strict": bool(relation_of(dx, dy) == prompt.relation),
             "relation_loose": relation_loose(dx, dy, prompt.relation),
-        }  # fmt: skip
+        }
     return row
 
 
@@ -151,7 +171,9 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
     p = successes / n
     centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At 0 and 1 the bound is the proportion itself, which rounding would miss.
-    return min(p, float((centre - spread) / (1 + z * z / n))), max(p, float((centre + spread) / (1 + z * z / n)))
+    return min(p, float((centre - spread) / (1 + z * z / n))), max(
+        p, float((centre + spread) / (1 + z * z / n))
+    )
 
 
 def proportion(hits: Iterable[bool], z: float = 1.96) -> tuple[float, float, float, int]:
@@ -166,5 +188,11 @@ def summarise(rows: "DataFrame", ceiling: dict[str, float] | None = None) -> dic
     out = {}
     for metric in METRICS:
         value, low, high, n = proportion(rows[metric])
-        out[metric] = {"value": value, "low": low, "high": high, "ceiling": (ceiling or {}).get(metric, 1.0), "n": n}
+        out[metric] = {
+            "value": value,
+            "low": low,
+            "high": high,
+            "ceiling": (ceiling or {}).get(metric, 1.0),
+            "n": n,
+        }
     return out

@@ -26,7 +26,15 @@ from torch import Tensor
 from ..errors import RelcoreError
 from ..model.dit import DiT
 
-SITES = ("resid_pre", "attn_out", "resid_mid", "cross_attn_out", "resid_cross", "mlp_out", "resid_post")
+SITES = (
+    "resid_pre",
+    "attn_out",
+    "resid_mid",
+    "cross_attn_out",
+    "resid_cross",
+    "mlp_out",
+    "resid_post",
+)
 PARTS = ("q", "k", "v", "scores", "pattern", "z", "result")
 Edit = Callable[[Tensor, int], Tensor]  # (value, step) -> value
 
@@ -36,7 +44,10 @@ def activation_names(model: DiT) -> list[str]:
     return [
         f"blocks.{layer}.{name}"
         for layer in range(model.config.depth)
-        for name in (*SITES, *(f"{kind}.{part}" for kind in ("attn", "cross_attn") for part in PARTS))
+        for name in (
+            *SITES,
+            *(f"{kind}.{part}" for kind in ("attn", "cross_attn") for part in PARTS),
+        )
     ]
 
 
@@ -135,12 +146,16 @@ def capture(model: DiT, names: Iterable[str] = (), edits: dict[str, Edit] | None
     def expand(pattern: str) -> list[str]:
         found = [name for name in everything if fnmatchcase(name, pattern)]
         if not found:
-            raise RelcoreError(f"no activation is called '{pattern}': names look like "
-                               f"blocks.0.cross_attn.pattern (blocks 0 to {model.config.depth - 1})")  # fmt: skip
+            raise RelcoreError(
+                f"no activation is called '{pattern}': names look like "
+                f"blocks.0.cross_attn.pattern (blocks 0 to {model.config.depth - 1})"
+            )
         return found
 
     if model.tap is not None:
-        raise RelcoreError("another capture of this model is open: put the names and edits into one")
+        raise RelcoreError(
+            "another capture of this model is open: put the names and edits into one"
+        )
     wanted = {name for pattern in names for name in expand(pattern)}
     changed = {name: edit for pattern, edit in (edits or {}).items() for name in expand(pattern)}
     tap = Tap(wanted, changed)

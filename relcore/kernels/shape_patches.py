@@ -1,7 +1,8 @@
 """Whole pictures under changes of shape and colour: whose shapes do they show?
 
-`scored_twice` draws with `interventions.patch` or the like and scores every picture for its own prompt and for the one
-that the heads' results come from. `recoloured` leaves the network alone and exchanges the colours of the noisy picture.
+`scored_twice` draws with `interventions.patch` or the like and scores every picture for its own
+prompt and for the one that the heads' results come from. `recoloured` leaves the network alone and
+exchanges the colours of the noisy picture.
 """
 
 from collections.abc import Callable
@@ -35,33 +36,47 @@ def _with_shapes(prompt: str, shapes: tuple[int, int]) -> str:
 
 
 def recoloured(step: int) -> Callable[..., Tensor]:
-    """The `draw` of `evaluate` whose pictures have red and blue exchanged, once, before the given step (from 1 on).
+    """The `draw` of `evaluate` whose pictures have red and blue exchanged, once, before the given
+    step (from 1 on).
 
-    Nothing else of the noisy picture changes, nor does the prompt: where a red object was coming up a blue one is.
+    Nothing else of the noisy picture changes, nor does the prompt: where a red object was coming up
+    a blue one is.
     """
 
     def draw(model: DiT, encoder, prompts: list[str], seeds: list[int], **sampling) -> Tensor:
         before: list[Tensor] = []
 
         def swap(state: dict) -> None:
-            """The sampler goes on from these tensors; DPM-Solver++ also looks back at the last estimate."""
+            """The sampler goes on from these tensors; DPM-Solver++ also looks back at the last
+            estimate.
+            """
             if state["step"] == step - 1:
                 for value in (state["x"], state["denoised"], *before[-1:]):
                     value.copy_(value.flip(1))  # the channels are red, green, blue
             before.append(state["denoised"])
 
-        return sample(model, encoder, prompts, seeds, callback=swap, **{**sampling, "batch": len(prompts)})
+        return sample(
+            model, encoder, prompts, seeds, callback=swap, **{**sampling, "batch": len(prompts)}
+        )
 
     return draw
 
 
-def scored_twice(model: DiT, encoder, interventions: dict[str, Intervention | None], prompts: list[str],
-                 seeds: list[int], donor: Callable[[str], str], batch: int = 48,
-                 **sampling) -> tuple[pd.DataFrame, dict[str, Tensor]]:  # fmt: skip
-    """Draw a picture per (prompt, seed) under each intervention, and score it for its own prompt and for its donor's.
+def scored_twice(
+    model: DiT,
+    encoder,
+    interventions: dict[str, Intervention | None],
+    prompts: list[str],
+    seeds: list[int],
+    donor: Callable[[str], str],
+    batch: int = 48,
+    **sampling,
+) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """Draw a picture per (prompt, seed) under each intervention, and score it for its own prompt
+    and for its donor's.
 
-    One row a picture and intervention: intervention, prompt, seed, own_* and donor_* for every metric of `scoring`;
-    and the pictures of each intervention, uint8 [picture, y, x, rgb].
+    One row a picture and intervention: intervention, prompt, seed, own_* and donor_* for every
+    metric of `scoring`; and the pictures of each intervention, uint8 [picture, y, x, rgb].
     """
     rows, pictures = [], {}
     for name, intervention in interventions.items():

@@ -16,15 +16,17 @@ from ..data.encoders import Text
 from ..errors import RelcoreError, require
 from .dit import DiT
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t [batch, rgb, y, x], t [batch]) -> clean picture
+# (x_t [batch, rgb, y, x], t [batch]) -> clean picture.
+Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class RectifiedFlow:
     """x_t = t x + (1 - t) noise, predicting x (Liu et al. 2022; Li & He 2025 for x-prediction).
 
-    Training times are logit-normal, logit t ~ N(mean, std). The default spends 53 % of the samples between
-    t = .05 and .2, where a picture's layout is decided; the usual N(-0.4, 1) spends 16 % there.
+    Training times are logit-normal, logit t ~ N(mean, std). The default spends 53 % of the samples
+    between t = .05 and .2, where a picture's layout is decided; the usual N(-0.4, 1) spends 16 %
+    there.
     """
 
     mean: float = -1.6
@@ -38,7 +40,9 @@ class RectifiedFlow:
         """One time from each n-th of the distribution, in random order (Kingma et al. 2021, I.1):
         a batch whose noise levels are spread evenly has a steadier gradient."""
         level = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
-        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(level.clamp(1e-6, 1 - 1e-6)))
+        return torch.sigmoid(
+            self.mean + self.std * torch.special.ndtri(level.clamp(1e-6, 1 - 1e-6))
+        )
 
     def sampling_times(self, steps: int) -> Tensor:
         u = torch.linspace(0, 1, steps + 1)
@@ -84,25 +88,33 @@ class IDDPM:
 PROCESSES = {"flow": RectifiedFlow, "iddpm": IDDPM}
 
 
-def training_loss(model: DiT, process, image: Tensor, text: Text, t: Tensor, noise: Tensor) -> Tensor:
-    """Loss of one batch; image, noise: [batch, rgb, y, x], image in [-1, 1]; t: [batch] in [0, 1]."""
+def training_loss(
+    model: DiT, process, image: Tensor, text: Text, t: Tensor, noise: Tensor
+) -> Tensor:
+    """Loss of one batch; image, noise: [batch, rgb, y, x], image in [-1, 1]; t: [batch] in [0,
+    1].
+    """
     alpha, sigma = (a[:, None, None, None] for a in process.alpha_sigma(t))
     return process.loss(model(alpha * image + sigma * noise, t, text).float(), image, noise, t)
 
 
 def initial_noise(seeds: list[int], size: int) -> Tensor:
     """Noise [batch, rgb, y, x]; sample k depends on its seed alone, not on batch or device."""
-    return torch.stack([
-        torch.randn(3, size, size, generator=torch.Generator().manual_seed(seed)) for seed in seeds
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            torch.randn(3, size, size, generator=torch.Generator().manual_seed(seed))
+            for seed in seeds
+        ]
+    )
 
 
 def guided(model: DiT, process, text: Text, guidance: float, until: float = 1.0) -> Denoiser:
     """Denoiser with classifier-free guidance (Ho & Salimans 2022): u + guidance (c - u).
 
-    until: guidance stops when the share of signal, alpha / (alpha + sigma), reaches this (Kynkaanniemi et al. 2024):
-    the conditional pass alone runs from there on. text: one row a picture, and one more of the empty prompt.
-    The text is read once; the two passes of a guided step run as one batch, conditional rows first.
+    until: guidance stops when the share of signal, alpha / (alpha + sigma), reaches this
+    (Kynkaanniemi et al. 2024): the conditional pass alone runs from there on. text: one row a
+    picture, and one more of the empty prompt. The text is read once; the two passes of a guided
+    step run as one batch, conditional rows first.
     """
     n, read = len(text.mask) - 1, model.read_text(text)
     both, alone = read[[*range(n), *[n] * n]], read[:n]
@@ -118,12 +130,14 @@ def guided(model: DiT, process, text: Text, guidance: float, until: float = 1.0)
     return denoise
 
 
-# Samplers: (denoise, process, x, times, callback) -> clean picture. `callback` is called once a step
-# as callback({"step", "t", "x", "denoised"}) and is the only extension point.
+# Samplers: (denoise, process, x, times, callback) -> clean picture. `callback` is called once a
+# step as callback({"step", "t", "x", "denoised"}) and is the only extension point.
 
 
 def sample_euler(denoise: Denoiser, process, x: Tensor, times: Tensor, callback=None) -> Tensor:
-    """Euler's method on the flow's ODE; on IDDPM the same step is deterministic DDIM (Song et al. 2021)."""
+    """Euler's method on the flow's ODE; on IDDPM the same step is deterministic DDIM (Song et al.
+    2021).
+    """
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         clean = denoise(x, t.expand(len(x)))
         if callback:
@@ -134,7 +148,9 @@ def sample_euler(denoise: Denoiser, process, x: Tensor, times: Tensor, callback=
 
 
 def sample_heun(denoise: Denoiser, process, x: Tensor, times: Tensor, callback=None) -> Tensor:
-    """Heun's second-order correction of Euler (Karras et al. 2022, Algorithm 1); last step Euler."""
+    """Heun's second-order correction of Euler (Karras et al. 2022, Algorithm 1); last step
+    Euler.
+    """
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         clean = denoise(x, t.expand(len(x)))
         if callback:
@@ -150,7 +166,9 @@ def sample_heun(denoise: Denoiser, process, x: Tensor, times: Tensor, callback=N
 
 
 def sample_dpm(denoise: Denoiser, process, x: Tensor, times: Tensor, callback=None) -> Tensor:
-    """DPM-Solver++(2M), Lu et al. 2022, Algorithm 2: the paper's sampler. First and last step first order."""
+    """DPM-Solver++(2M), Lu et al. 2022, Algorithm 2: the paper's sampler. First and last step first
+    order.
+    """
     before, gap_before = None, None
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         clean = denoise(x, t.expand(len(x)))
@@ -175,16 +193,31 @@ SAMPLERS = {"euler": sample_euler, "heun": sample_heun, "dpm": sample_dpm}
 
 
 @torch.no_grad()
-def sample(model: DiT, encoder, prompts: list[str], seeds: list[int], *, process=None,
-           sampler: str = "dpm", steps: int = 18, guidance: float = 4.0, guided_until: float = 0.2,
-           batch: int = 64, precision: str = "fp32", callback=None) -> Tensor:  # fmt: skip
+def sample(
+    model: DiT,
+    encoder,
+    prompts: list[str],
+    seeds: list[int],
+    *,
+    process=None,
+    sampler: str = "dpm",
+    steps: int = 18,
+    guidance: float = 4.0,
+    guided_until: float = 0.2,
+    batch: int = 64,
+    precision: str = "fp32",
+    callback=None,
+) -> Tensor:
     """Draw one picture per (prompt, seed): uint8 [picture, y, x, rgb].
 
     Deterministic: a picture depends on its own prompt and seed; the size of the batch only decides
-    how many are computed at once. guided_until: see `guided`; strong guidance while the layout is decided and
-    none after it gives better relations and cleaner shapes than weak guidance throughout.
-    precision: "fp32", or "bf16" for the network's matrix products, twice as fast where `fast_precision`
-    says so: one pixel in twenty then differs, by a level or two. callback: see the samplers; called batch after batch.
+    how many are computed at once. guided_until: see `guided`; strong guidance while the layout is
+    decided and none after it gives better relations and cleaner shapes than weak guidance
+    throughout.
+    precision: "fp32", or "bf16" for the network's matrix products, twice as fast where
+        `fast_precision`
+    says so: one pixel in twenty then differs, by a level or two. callback: see the samplers; called
+        batch after batch.
     """
     if len(prompts) != len(seeds):
         raise RelcoreError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
@@ -219,7 +252,11 @@ def to_signal(pixels: Tensor) -> Tensor:
 
 
 def fast_precision(device: torch.device | str = "cpu") -> str:
-    """ "bf16" on GPUs and on CPUs with bf16 units; "fp32" elsewhere, where bf16 is a hundred times slower."""
+    """ "bf16" on GPUs and on CPUs with bf16 units; "fp32" elsewhere, where bf16 is a hundred times
+    slower.
+    """
     on_cpu = torch.device(device).type == "cpu"
-    fast = not on_cpu or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    fast = not on_cpu or (
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
     return "bf16" if fast else "fp32"

@@ -6,7 +6,8 @@ stream (no norm, no modulation, zero-init output), MLP (adaLN-single, gated): Pi
 (Chen et al. 2023), which the paper trains. The text does not depend on time, so its keys and
 values are computed once per prompt: `read_text`.
 
-Activations have TransformerLens-like names (`blocks.2.cross_attn.pattern`); see `kernels/capture.py`.
+Activations have TransformerLens-like names (`blocks.2.cross_attn.pattern`); see
+`kernels/capture.py`.
 """
 
 import math
@@ -32,7 +33,8 @@ class DiTConfig:
     depth: int = 6
     width: int = 192
     image_size: int = 64  # pixels a side
-    patch: int = 8  # pixels a side of a token; image_size / patch = 8 keeps the paper's 8 x 8 tokens
+    # Pixels a side of a token; image_size / patch = 8 keeps the paper's 8 x 8 tokens.
+    patch: int = 8
     text_dim: int = 384  # width of the text encoder's embeddings
 
     @property
@@ -58,7 +60,8 @@ def position_table(grid: int, width: int) -> Tensor:
     """Fixed 2-D sin-cos positions [image, d]: first half of the channels encodes x, second half y.
 
     Coordinates are 0..grid-1; each half is [sin | cos] with rates 10000^(-k / (width / 4)).
-    Always on the CPU and real: no checkpoint holds it, so a network built on "meta" needs it as it is.
+    Always on the CPU and real: no checkpoint holds it, so a network built on "meta" needs it as it
+        is.
     """
     rate = 10000 ** (-torch.arange(width // 4, dtype=torch.float64, device="cpu") / (width // 4))
     wave = torch.arange(grid, device="cpu")[:, None] * rate
@@ -81,8 +84,9 @@ def unpatchify(patches: Tensor) -> Tensor:
 
 
 def noted(tap, part: nn.Module, name: str, value: Tensor) -> Tensor:
-    """An activation, as the tap hands it on. Without a tap the part's name is not touched: it would tell a compiler
-    that no two blocks are alike."""
+    """An activation, as the tap hands it on. Without a tap the part's name is not touched: it would
+    tell a compiler that no two blocks are alike.
+    """
     return tap(f"{part.name}.{name}", value) if tap else value
 
 
@@ -126,7 +130,8 @@ class Attention(nn.Module):
 
         A mask is bool, True where attended, or float, added to the scores: as in torch's attention.
         """
-        # Written out, not torch's fused attention: that is a third as fast on a CPU, and gives no pattern.
+        # Written out, not torch's fused attention: that is a third as fast on a CPU, and gives no
+        # pattern.
         tap = tap if tap and tap.wants(self.name) else None
         note = partial(noted, tap, self)
         q, k, v = note("q", self.split(self.W_Q(x))), note("k", k), note("v", v)
@@ -159,13 +164,17 @@ class Block(nn.Module):
         self.attn = Attention(width, f"{self.name}.attn")
         self.cross_attn = Attention(width, f"{self.name}.cross_attn")
         # GELU in its erf form: 2.7 times faster than PixArt's tanh approximation on a CPU.
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
         self.scale_shift = modulation(6, width)
 
     def forward(self, x: Tensor, time: Tensor, k: Tensor, v: Tensor, mask: Tensor, tap) -> Tensor:
         """x: [batch, image, d]; time: [batch, 6, d], shared by all blocks; k, v: of the text."""
         note = partial(noted, tap, self)
-        shift1, scale1, gate1, shift2, scale2, gate2 = (time + self.scale_shift)[:, :, None].unbind(1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (time + self.scale_shift)[:, :, None].unbind(
+            1
+        )
         x = note("resid_pre", x)
         h = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale1) + shift1
         x = x + gate1 * note("attn_out", self.attn(h, *self.attn.keys_values(h), None, tap))
@@ -189,7 +198,9 @@ class TextState:
     mask: Tensor
 
     def __getitem__(self, rows) -> "TextState":
-        return TextState([k[rows] for k in self.keys], [v[rows] for v in self.values], self.mask[rows])
+        return TextState(
+            [k[rows] for k in self.keys], [v[rows] for v in self.values], self.mask[rows]
+        )
 
 
 class DiT(nn.Module):
@@ -198,12 +209,16 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig):
         super().__init__()
         if config.width % D_HEAD or config.image_size % config.patch:
-            raise RelcoreError(f"{config}: width must be a multiple of {D_HEAD}, image_size of patch")
+            raise RelcoreError(
+                f"{config}: width must be a multiple of {D_HEAD}, image_size of patch"
+            )
         self.config = config
         width, pixels = config.width, 3 * config.patch**2
         self.patch_embed = nn.Linear(pixels, width)
         self.register_buffer("positions", position_table(config.grid, width), persistent=False)
-        self.caption_mlp = nn.Sequential(nn.Linear(config.text_dim, width), nn.GELU(), nn.Linear(width, width))
+        self.caption_mlp = nn.Sequential(
+            nn.Linear(config.text_dim, width), nn.GELU(), nn.Linear(width, width)
+        )
         self.time_mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.time_block = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(width, i) for i in range(config.depth))
@@ -218,10 +233,12 @@ class DiT(nn.Module):
     def _initialise(self) -> None:
         """PixArt's: xavier-uniform, zero biases, time MLP N(0, .02), zero outputs.
 
-        Its N(0, .02) for the caption MLP is left out: with it the text enters at a tenth of the image
-        tokens' size, is noise to the network at first, and is turned down before anything is learned from it.
+        Its N(0, .02) for the caption MLP is left out: with it the text enters at a tenth of the
+        image tokens' size, is noise to the network at first, and is turned down before anything is
+        learned from it.
         """
-        if self.unembed.weight.is_meta:  # values come from a file; and drawing there imports torch's compiler, 1 s
+        # Values come from a file; and drawing there imports torch's compiler, 1 s.
+        if self.unembed.weight.is_meta:
             return
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -233,16 +250,23 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def compiled(self) -> "DiT":
-        """This network with its blocks compiled (torch.compile): a pass takes about three quarters of the time.
+        """This network with its blocks compiled (torch.compile): a pass takes about three quarters
+        of the time.
 
-        The first one compiles, for some twenty seconds, one block for all. A block in which something is
-        captured or edited runs as written. Compiling changes the rounding.
+        The first one compiles, for some twenty seconds, one block for all. A block in which
+        something is captured or edited runs as written. Compiling changes the rounding.
         Raises RelcoreError where there is no C++ compiler.
         """
-        if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "cl")))):
-            raise RelcoreError("no C++ compiler to compile the network with: install g++ or clang, or do without")
+        if not any(
+            map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "cl")))
+        ):
+            raise RelcoreError(
+                "no C++ compiler to compile the network with: install g++ or clang, or do without"
+            )
         # The pattern matcher would put torch's fused attention back in.
-        self.run_block = torch.compile(Block.forward, dynamic=True, options={"pattern_matcher": False})
+        self.run_block = torch.compile(
+            Block.forward, dynamic=True, options={"pattern_matcher": False}
+        )
         return self
 
     def read_text(self, text: Text) -> TextState:
@@ -268,7 +292,8 @@ class DiT(nn.Module):
         state = text if isinstance(text, TextState) else self.read_text(text)
         g, p = self.config.grid, self.config.patch
         patches = image.unflatten(3, (g, p)).unflatten(2, (g, p))  # [batch, rgb, gy, py, gx, px]
-        patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)  # [batch, image, pixels]
+        # [batch, image, pixels]
+        patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
         x = self.patch_embed(patches) + self.positions
         t_vector = self.time_mlp(time_features(t))  # [batch, d]
         time = self.time_block(F.silu(t_vector)).unflatten(1, (6, -1))  # [batch, 6, d]

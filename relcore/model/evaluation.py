@@ -26,68 +26,106 @@ from .dit import DiT
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-# What a number in a table can depend on, the models and text tables aside; not other tables, outputs and pages.
+# What a number in a table can depend on, the models and text tables aside; not other tables,
+# outputs and pages.
 CODE = ("relcore", "experiments", "notebooks/*.py", "pyproject.toml", "constraints.txt")
 
 
-
 def processes() -> "PartialState":
-    """The processes that torchrun or accelerate started, or this one alone, with the device of each.
+    """The processes that torchrun or accelerate started, or this one alone, with the device of
+    each.
 
-    Accelerate takes CPU processes for one another's only if told that they are; otherwise each would do all the work.
+    Accelerate takes CPU processes for one another's only if told that they are; otherwise each
+    would do all the work.
     """
     from accelerate import PartialState
 
-    several, found = int(os.environ.get("WORLD_SIZE", 1)) > 1, torch.accelerator.current_accelerator()
+    several, found = (
+        int(os.environ.get("WORLD_SIZE", 1)) > 1,
+        torch.accelerator.current_accelerator(),
+    )
     return PartialState(cpu=several and (found is None or found.type == "mps"))
 
 
-def batches(prompts: list[str], seeds: range | list[int], batch: int) -> list[tuple[list[str], list[int]]]:
+def batches(
+    prompts: list[str], seeds: range | list[int], batch: int
+) -> list[tuple[list[str], list[int]]]:
     """(prompts, noise seeds) of each batch of pictures: every prompt with every seed.
 
-    The noise has a seed of its own for every picture, or one odd noise would count once for every prompt.
+    The noise has a seed of its own for every picture, or one odd noise would count once for every
+    prompt.
     """
     jobs = [(p, len(prompts) * seed + i) for seed in seeds for i, p in enumerate(prompts)]
-    return [tuple(map(list, zip(*jobs[at : at + batch], strict=True))) for at in range(0, len(jobs), batch)]
+    return [
+        tuple(map(list, zip(*jobs[at : at + batch], strict=True)))
+        for at in range(0, len(jobs), batch)
+    ]
 
 
-def evaluate(model: DiT, encoder, prompts: list[str], seeds: range | list[int] = range(10), *,
-             progress: str | None = None, batch: int = 48, draw: Callable[..., Tensor] | None = None,
-             processes: "PartialState | None" = None, **sampling) -> pd.DataFrame:  # fmt: skip
+def evaluate(
+    model: DiT,
+    encoder,
+    prompts: list[str],
+    seeds: range | list[int] = range(10),
+    *,
+    progress: str | None = None,
+    batch: int = 48,
+    draw: Callable[..., Tensor] | None = None,
+    processes: "PartialState | None" = None,
+    **sampling,
+) -> pd.DataFrame:
     """One row a picture: prompt, seed, relation and the verdicts of `scoring.score`.
 
     Every prompt is drawn with every seed. progress: label of the progress bar, None for no bar.
     draw: what draws a batch, called as `diffusion.sample` and in its place.
-    processes: of `processes`, to share the batches out; each process gets the whole table, as one alone.
-    sampling: as in `diffusion.sample`. Raises RelcoreError, before any is drawn, if a prompt cannot be encoded.
+    processes: of `processes`, to share the batches out; each process gets the whole table, as one
+        alone.
+    sampling: as in `diffusion.sample`. Raises RelcoreError, before any is drawn, if a prompt cannot
+        be encoded.
     """
     encoder.encode(prompts)
     rows, jobs = [], batches(prompts, seeds, batch)
     if processes:
         jobs = jobs[processes.process_index :: processes.num_processes]
-    for texts, noise in tqdm(jobs, desc=progress, unit="batch", disable=progress is None, leave=False):
+    for texts, noise in tqdm(
+        jobs, desc=progress, unit="batch", disable=progress is None, leave=False
+    ):
         for text, seed, image in zip(
             texts, noise, (draw or sample)(model, encoder, texts, noise, **sampling), strict=True
         ):
             prompt = parse(text)
             verdict = score(detect(image.numpy()), prompt)
-            rows.append({"prompt": text, "seed": seed, "relation": RELATIONS[prompt.relation], **verdict})
+            rows.append(
+                {"prompt": text, "seed": seed, "relation": RELATIONS[prompt.relation], **verdict}
+            )
     if processes:
         from accelerate.utils import gather_object
 
-        rows = sorted(gather_object(rows), key=lambda row: row["seed"])  # each picture has its own, in order
+        # Each picture has its own, in order.
+        rows = sorted(gather_object(rows), key=lambda row: row["seed"])
     return pd.DataFrame(rows)
 
 
-def ground_truth(n: int = 2000, generator: str = "separated", size: int = 64, seed: int = 0) -> pd.DataFrame:
+def ground_truth(
+    n: int = 2000, generator: str = "separated", size: int = 64, seed: int = 0
+) -> pd.DataFrame:
     """The same table for n rendered scenes: the scorer's verdicts on the truth, the ceiling."""
     rng = np.random.default_rng(seed)
     scenes = sample_scenes(n, rng, generator)
     prompts = caption(scenes, rng)
-    return pd.DataFrame([
-        {"prompt": text, "seed": seed, "relation": RELATIONS[relation], **score(detect(image), parse(text))}
-        for text, relation, image in zip(prompts, scenes.relations, render(scenes, size), strict=True)
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "prompt": text,
+                "seed": seed,
+                "relation": RELATIONS[relation],
+                **score(detect(image), parse(text)),
+            }
+            for text, relation, image in zip(
+                prompts, scenes.relations, render(scenes, size), strict=True
+            )
+        ]
+    )
 
 
 @functools.cache
@@ -103,12 +141,15 @@ def report(rows: pd.DataFrame, generator: str = "separated", size: int = 64) -> 
     return {
         "metrics": summarise(rows, top),
         "displacement": {"dx": float(rows.dx.mean()), "dy": float(rows.dy.mean())},
-        "by_relation": {r: summarise(rows[rows.relation == r], top) for r in rows.relation.unique()},
+        "by_relation": {
+            r: summarise(rows[rows.relation == r], top) for r in rows.relation.unique()
+        },
     }
 
 
 def training_curve(name: str, results: Path = RESULTS) -> pd.DataFrame:
-    """A shipped run's metrics table (samples, seconds, suite, metric, value, n) with 95 % intervals.
+    """A shipped run's metrics table (samples, seconds, suite, metric, value, n) with 95 %
+    intervals.
 
     Columns run, encoder, preset and seed say which run it is.
     """
@@ -117,7 +158,9 @@ def training_curve(name: str, results: Path = RESULTS) -> pd.DataFrame:
         table = pd.read_parquet(folder / "metrics.parquet")
         recipe = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RelcoreError(f"cannot read the training curve '{folder}' ({error}): restore it from git") from error
+        raise RelcoreError(
+            f"cannot read the training curve '{folder}' ({error}): restore it from git"
+        ) from error
     table["low"], table["high"] = zip(*map(wilson, table.value * table.n, table.n), strict=True)
     return table.assign(run=name, **{key: recipe[key] for key in ("encoder", "preset", "seed")})
 
@@ -125,27 +168,48 @@ def training_curve(name: str, results: Path = RESULTS) -> pd.DataFrame:
 def reached(curves: pd.DataFrame, levels: tuple[float, ...] = (0.5, 0.95)) -> pd.DataFrame:
     """Samples and minutes at which each run's accuracies first reach a level; NaN if they never do.
 
-    One row a run, suite, metric and level. Minutes are those of the machine that trained it, evaluations left out.
+    One row a run, suite, metric and level. Minutes are those of the machine that trained it,
+    evaluations left out.
     """
     rows = []
-    for (run, suite, metric), curve in curves[curves.metric.isin(METRICS)].groupby(["run", "suite", "metric"]):
+    for (run, suite, metric), curve in curves[curves.metric.isin(METRICS)].groupby(
+        ["run", "suite", "metric"]
+    ):
         for level in levels:
             there = curve[curve.value >= level].sort_values("samples").head(1)
-            samples, seconds = there[["samples", "seconds"]].iloc[0] if len(there) else (np.nan, np.nan)
-            rows.append({"run": run, "suite": suite, "metric": metric, "level": level,
-                         "samples": samples, "minutes": seconds / 60})  # fmt: skip
+            samples, seconds = (
+                there[["samples", "seconds"]].iloc[0] if len(there) else (np.nan, np.nan)
+            )
+            rows.append(
+                {
+                    "run": run,
+                    "suite": suite,
+                    "metric": metric,
+                    "level": level,
+                    "samples": samples,
+                    "minutes": seconds / 60,
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def commit() -> str:
-    """The git commit of the code that runs, "-dirty" if it differs in CODE; "unknown" outside a checkout."""
+    """The git commit of the code that runs, "-dirty" if it differs in CODE; "unknown" outside a
+    checkout.
+    """
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "--no-optional-locks", *arguments], cwd=SOURCE, capture_output=True, text=True,
-                              check=True)  # fmt: skip
+        done = subprocess.run(
+            ["git", "--no-optional-locks", *arguments],
+            cwd=SOURCE,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.strip()
 
-    if not (SOURCE / ".git").exists():  # installed: git would answer for whatever repository lies around
+    # Installed: git would answer for whatever repository lies around.
+    if not (SOURCE / ".git").exists():
         return "unknown"
     try:
         changed = git("status", "--porcelain", "--", *CODE)
@@ -154,7 +218,9 @@ def commit() -> str:
         return "unknown"
 
 
-def write_table(path: Path, rows: pd.DataFrame, *, command: str, checkpoint: str, seed: int) -> None:
+def write_table(
+    path: Path, rows: pd.DataFrame, *, command: str, checkpoint: str, seed: int
+) -> None:
     """Write a result table with what made it: `pandas.read_parquet(path).attrs` gives it back.
 
     checkpoint: sha256 of the model's file.
@@ -171,21 +237,34 @@ def plain(sampling: dict) -> dict:
 
 
 def stored(file: Path | None) -> pd.DataFrame:
-    """The table that a file holds already; an empty one if there is no file. RelcoreError if it holds no table."""
+    """The table that a file holds already; an empty one if there is no file. RelcoreError if it
+    holds no table.
+    """
     try:
         return pd.read_parquet(file) if file and file.exists() else pd.DataFrame()
     except (OSError, ValueError) as error:
-        raise RelcoreError(f"'{file}' is no table to go on with ({error}): name another file") from error
+        raise RelcoreError(
+            f"'{file}' is no table to go on with ({error}): name another file"
+        ) from error
 
 
-def resumable(runs: dict[str, Callable[[], pd.DataFrame]], file: Path | None, settings: dict, column: str = "run", *,
-              command: str = "", progress: str | None = None) -> pd.DataFrame:  # fmt: skip
+def resumable(
+    runs: dict[str, Callable[[], pd.DataFrame]],
+    file: Path | None,
+    settings: dict,
+    column: str = "run",
+    *,
+    command: str = "",
+    progress: str | None = None,
+) -> pd.DataFrame:
     """The tables of all runs in one, told apart by `column`.
 
-    file: written after each run; those it holds already are not run again. settings: what must be equal to go on
-    with it, such as the checkpoint's sha256; kept in `attrs`, as are under "runs" the command and commit of each run
-    (in older files one command and commit, those of the last run made).
-    Raises RelcoreError if the file holds runs with other settings, or no table, or cannot be written.
+    file: written after each run; those it holds already are not run again. settings: what must be
+    equal to go on with it, such as the checkpoint's sha256; kept in `attrs`, as are under "runs"
+    the command and commit of each run (in older files one command and commit, those of the last run
+    made).
+    Raises RelcoreError if the file holds runs with other settings, or no table, or cannot be
+    written.
     """
     if file:
         check_writable(file)
@@ -199,7 +278,11 @@ def resumable(runs: dict[str, Callable[[], pd.DataFrame]], file: Path | None, se
         parts.append(runs[name]().assign(**{column: name}))
         if file:
             table = pd.concat(parts, ignore_index=True)
-            table.attrs = attrs = {**attrs, "settings": settings, "runs": {**attrs.get("runs", {}), name: made}}
+            table.attrs = attrs = {
+                **attrs,
+                "settings": settings,
+                "runs": {**attrs.get("runs", {}), name: made},
+            }
             with replacing(file) as temporary:
                 table.to_parquet(temporary)
     table = pd.concat(parts, ignore_index=True)

@@ -29,7 +29,9 @@ class Muon(torch.optim.Optimizer):
     fp32 on a CPU without bf16 units.
     """
 
-    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self, params, lr: float = 0.02, momentum: float = 0.95, dtype: torch.dtype = torch.float32
+    ):
         super().__init__(list(params), {"lr": lr, "momentum": momentum, "dtype": dtype})
 
     @torch.no_grad()
@@ -53,13 +55,22 @@ class Muon(torch.optim.Optimizer):
                     )
 
 
-def make_optimizers(model: DiT, name: str, lr: float, muon_lr: float, dtype: torch.dtype = torch.float32,
-                    caption_lr: float = 0.0) -> list[torch.optim.Optimizer]:  # fmt: skip
+def make_optimizers(
+    model: DiT,
+    name: str,
+    lr: float,
+    muon_lr: float,
+    dtype: torch.dtype = torch.float32,
+    caption_lr: float = 0.0,
+) -> list[torch.optim.Optimizer]:
     """name: "muon" (matrices of the blocks by Muon, the rest by AdamW) or "adamw" (everything).
 
-    caption_lr: AdamW's rate for the caption MLP; 0: lr. Each group has its rate as "peak", for a schedule to scale.
+    caption_lr: AdamW's rate for the caption MLP; 0: lr. Each group has its rate as "peak", for a
+        schedule to scale.
     """
-    matrices = [p for n, p in model.blocks.named_parameters() if p.ndim == 2 and n.endswith("weight")]
+    matrices = [
+        p for n, p in model.blocks.named_parameters() if p.ndim == 2 and n.endswith("weight")
+    ]
     if name == "adamw":
         matrices = []
     caption = list(model.caption_mlp.parameters())

@@ -18,11 +18,14 @@ class TrainConfig:
     preset: str = "micro"
     encoder: str = "rte"
     seed: int = 0
-    samples: int = 192_000  # pictures seen in all; the learning rate falls over the last 30 % of them
+    # Pictures seen in all; the learning rate falls over the last 30 % of them.
+    samples: int = 192_000
     batch: int = 64  # pictures a step, over all processes
-    positions: float = POSITIONS  # length of RTE's positions over that of its words, as the encoder takes it
+    # Length of RTE's positions over that of its words, as the encoder takes it.
+    positions: float = POSITIONS
     captions: str = "phrases"  # see data.prompts.caption
-    named: int = 0  # of captions "paper": so many first samples have both colours named in every caption,
+    # Of captions "paper": so many first samples have both colours named in every caption,.
+    named: int = 0
     bare: int = 0  # and so many after them no colour; the rest has each colour left out with p = .5
     process: str = "flow"
     noise_mean: float = RectifiedFlow.mean  # of logit t; -0.4 is the usual, unshifted choice
@@ -39,7 +42,9 @@ class TrainConfig:
         object.__setattr__(self, "caption_lr", self.caption_lr or self.lr)  # frozen
 
     def rate(self, samples: int) -> float:
-        """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30 %."""
+        """Learning rate as a share of its peak: warm-up, constant, linear to 0 over the last 30
+        %.
+        """
         left = (self.samples - samples) / (0.3 * self.samples)
         return min(1.0, (samples / self.batch + 1) / self.warmup, left)
 
@@ -65,14 +70,23 @@ def recipe_fields() -> dict[str, type]:
 
 def check(config: TrainConfig) -> None:
     """Raise RelcoreError for a value no run can start from."""
-    for value, choices in ((config.preset, PRESETS), (config.process, PROCESSES),
-                           (config.optimizer, ("muon", "adamw")),
-                           (config.captions, CAPTIONS)):  # fmt: skip
+    for value, choices in (
+        (config.preset, PRESETS),
+        (config.process, PROCESSES),
+        (config.optimizer, ("muon", "adamw")),
+        (config.captions, CAPTIONS),
+    ):
         if value not in choices:
-            raise RelcoreError(f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}")
+            raise RelcoreError(
+                f"unknown value '{value}' in the training recipe: choose from {', '.join(choices)}"
+            )
     if min(config.samples, config.batch, config.eval_every, config.warmup) < 1 or config.seed < 0:
-        raise RelcoreError("samples, batch, eval_every and warmup must be at least 1, seed at least 0")
-    if min(config.named, config.bare) < 0 or (config.named + config.bare and config.captions != "paper"):
+        raise RelcoreError(
+            "samples, batch, eval_every and warmup must be at least 1, seed at least 0"
+        )
+    if min(config.named, config.bare) < 0 or (
+        config.named + config.bare and config.captions != "paper"
+    ):
         raise RelcoreError("named and bare are numbers of samples, and go with captions=paper")
 
 
@@ -83,7 +97,9 @@ def recipe_of(header: dict) -> TrainConfig:
     """
     recipe = header.get("recipe", {})
     if not isinstance(recipe, dict) or not recipe or recipe.get("process", "flow") not in PROCESSES:
-        raise RelcoreError("the checkpoint's header has no recipe this version can read: release it again")
+        raise RelcoreError(
+            "the checkpoint's header has no recipe this version can read: release it again"
+        )
     return TrainConfig(**{key: value for key, value in recipe.items() if key in recipe_fields()})
 
 
@@ -101,8 +117,11 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
         ) from error
     kinds = recipe_fields()
     if unknown := sorted(base.keys() - kinds):
-        raise RelcoreError(f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, which "
-                           "this one does not have: train it anew in another folder")  # fmt: skip
+        raise RelcoreError(
+            f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, "
+            "which "
+            "this one does not have: train it anew in another folder"
+        )
     values = {key: value for key, value in given.items() if value is not None}
     for setting in settings:
         key, _, text = setting.partition("=")
@@ -111,5 +130,7 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
         try:
             values[key] = kinds[key](text)
         except ValueError as error:
-            raise RelcoreError(f"'{setting}': {key} must be of type {kinds[key].__name__}") from error
+            raise RelcoreError(
+                f"'{setting}': {key} must be of type {kinds[key].__name__}"
+            ) from error
     return TrainConfig(**{**base, **values})

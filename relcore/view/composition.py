@@ -1,4 +1,6 @@
-"""Figures of heads that work on what others wrote: which heads, what their queries meet, what they write."""
+"""Figures of heads that work on what others wrote: which heads, what their queries meet, what they
+write.
+"""
 
 from collections.abc import Sequence
 
@@ -15,10 +17,14 @@ COLUMNS = 3  # of heat maps on a page
 
 
 def role_scores(table: pd.DataFrame) -> Figure:
-    """Heat maps of `value` with `spread` below it in each cell, tag by text role; one panel a `panel`, one scale."""
+    """Heat maps of `value` with `spread` below it in each cell, tag by text role; one panel a
+    `panel`, one scale.
+    """
     panels, tags, roles = (list(dict.fromkeys(table[key])) for key in ("panel", "tag", "role"))
     top = table.value.abs().max()
-    figure, axes = panelled(len(panels), COLUMNS, (1.2 + 2.55 * COLUMNS, 0.35, 0.6 + 0.36 * len(tags)))
+    figure, axes = panelled(
+        len(panels), COLUMNS, (1.2 + 2.55 * COLUMNS, 0.35, 0.6 + 0.36 * len(tags))
+    )
     for axis, panel in zip(axes.flat, panels, strict=False):
         mine = table[table.panel == panel].set_index(["tag", "role"])
         grids = [mine[key].unstack().loc[tags, roles] for key in ("value", "spread")]
@@ -31,13 +37,19 @@ def role_scores(table: pd.DataFrame) -> Figure:
 
 
 def against_null(table: pd.DataFrame, ylabels: Sequence[str]) -> Figure:
-    """Heads' `value` (with low, high) beside the range of a null (null_low, null_high); one panel a `panel`."""
+    """Heads' `value` (with low, high) beside the range of a null (null_low, null_high); one panel a
+    `panel`.
+    """
     panels = list(dict.fromkeys(table.panel))
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 2.9), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 2.9), squeeze=False, layout="constrained"
+    )
     for axis, panel, ylabel in zip(axes[0], panels, ylabels, strict=True):
         rows = table[table.panel == panel]
         x = np.arange(len(rows))
-        axis.vlines(x, rows.null_low, rows.null_high, color=GROUP_COLORS[0], lw=7, alpha=0.4, label="null")
+        axis.vlines(
+            x, rows.null_low, rows.null_high, color=GROUP_COLORS[0], lw=7, alpha=0.4, label="null"
+        )
         axis.vlines(x, rows.low, rows.high, color=GROUP_COLORS[3], lw=1.5)
         axis.scatter(x, rows.value, 26, GROUP_COLORS[3], zorder=3, label="head")
         axis.set_xticks(x, [f"L{row.layer}H{row.head}" for row in rows.itertuples()], fontsize=8)
@@ -49,16 +61,25 @@ def against_null(table: pd.DataFrame, ylabels: Sequence[str]) -> Figure:
     return figure
 
 
-def head_panel(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: np.ndarray,
-               patches: dict[str, np.ndarray], title: str) -> Figure:  # fmt: skip
-    """One head at one moment: pictures, its attention to each text role, and what it writes as pixels.
+def head_panel(
+    pictures: dict[str, np.ndarray],
+    maps: dict[str, np.ndarray],
+    shares: np.ndarray,
+    patches: dict[str, np.ndarray],
+    title: str,
+) -> Figure:
+    """One head at one moment: pictures, its attention to each text role, and what it writes as
+    pixels.
 
-    pictures: {title: uint8 [y, x, rgb]}; maps: {title: [y, x]} over the image tokens, from 0 to 1; shares: [object, y,
-    x] of the image tokens, drawn as outlines; patches: {title: uint8 [y, x, rgb]} of one image token.
+    pictures: {title: uint8 [y, x, rgb]}; maps: {title: [y, x]} over the image tokens, from 0 to 1;
+    shares: [object, y, x] of the image tokens, drawn as outlines; patches: {title: uint8 [y, x,
+    rgb]} of one image token.
     """
     columns = len(pictures) + len(maps) + len(patches)
     figure, axes = plt.subplots(1, columns, figsize=(1.12 * columns, 1.75), layout="constrained")
-    for axis, (name, picture) in zip(axes, [*pictures.items(), *maps.items(), *patches.items()], strict=True):
+    for axis, (name, picture) in zip(
+        axes, [*pictures.items(), *maps.items(), *patches.items()], strict=True
+    ):
         if picture.ndim == 3:
             axis.imshow(picture, interpolation="nearest", extent=(0, CANVAS, CANVAS, 0))
         else:

@@ -58,19 +58,25 @@ class _Shown(w.VBox):
 def _stacks(choices: dict[str, Sequence[str]], leaf: Callable[[dict], w.Widget]) -> list[w.Widget]:
     """A row of dropdowns, one a choice, and under it the leaf of the chosen values.
 
-    Stacks nest, one level a dropdown, so each dropdown's index is joined to every stack of its level.
+    Stacks nest, one level a dropdown, so each dropdown's index is joined to every stack of its
+    level.
     """
     names = list(choices)
     wide = w.Layout(width="max-content", max_width="100%")  # the usual 300 pixels cut a prompt off
     menus = {
-        name: w.Dropdown(options=list(choices[name]), description=name.replace("_", " "), layout=wide) for name in names
+        name: w.Dropdown(
+            options=list(choices[name]), description=name.replace("_", " "), layout=wide
+        )
+        for name in names
     }
 
     def build(chosen: dict) -> w.Widget:
         if len(chosen) == len(names):
             return leaf(chosen)
         name = names[len(chosen)]
-        stack = w.Stack([build({**chosen, name: value}) for value in choices[name]], selected_index=0)
+        stack = w.Stack(
+            [build({**chosen, name: value}) for value in choices[name]], selected_index=0
+        )
         w.jslink((menus[name], "index"), (stack, "selected_index"))
         return stack
 
@@ -88,10 +94,11 @@ def frames(
     alt: str,
     **choices: Sequence[str],
 ) -> w.VBox:
-    """A slider with play button over `render(value, choice=..., ...) -> PNG bytes`, one frame a value.
+    """A slider with play button over `render(value, choice=..., ...) -> PNG bytes`, one frame a
+    value.
 
-    texts: what stands beside the slider for each value; the value itself if not given. poster: index
-    of a frame that also stands before the first, to be shown until play is pressed. choices:
+    texts: what stands beside the slider for each value; the value itself if not given. poster:
+    index of a frame that also stands before the first, to be shown until play is pressed. choices:
     dropdowns, as in `grid`; the slider keeps its place when another is chosen.
     """
     order = [*([] if poster is None else [poster]), *range(len(values))]
@@ -112,7 +119,9 @@ def frames(
 
 
 def grid(render: Callable[..., bytes], *, alt: str, **choices: Sequence[str]) -> w.VBox:
-    """Dropdowns, one a keyword, over `render(keyword=value, ...) -> PNG bytes` for every combination."""
+    """Dropdowns, one a keyword, over `render(keyword=value, ...) -> PNG bytes` for every
+    combination.
+    """
     return _Shown(_stacks(choices, lambda chosen: _image(render(**chosen))), alt)
 
 
@@ -126,7 +135,10 @@ def live(render: Callable[..., bytes], *, alt: str, **controls: w.Widget) -> w.V
 
     def update(_=None) -> None:
         try:
-            image.value, message.value = _webp(render(**{name: c.value for name, c in controls.items()})), ""
+            image.value, message.value = (
+                _webp(render(**{name: c.value for name, c in controls.items()})),
+                "",
+            )
         except RelcoreError as error:
             message.value = html.escape(str(error))
 

@@ -26,30 +26,69 @@ if TYPE_CHECKING:
 
 GRID = 8  # image tokens along a side of every shipped model's picture
 INK = "#5f5f5f"  # dark enough for the light panel that the dark theme puts behind pictures, too
-METRIC_NAMES = {"color": "colour", "shape": "shape", "binding": "binding",
-                "relation_strict": "relation, strict", "relation_loose": "relation, loose"}  # fmt: skip
-METRIC_COLORS = dict(zip(METRIC_NAMES, ("#4c9be8", "#e8a13c", "#4fb477", "#c77dff", "#e4572e"), strict=True))
+METRIC_NAMES = {
+    "color": "colour",
+    "shape": "shape",
+    "binding": "binding",
+    "relation_strict": "relation, strict",
+    "relation_loose": "relation, loose",
+}
+METRIC_COLORS = dict(
+    zip(METRIC_NAMES, ("#4c9be8", "#e8a13c", "#4fb477", "#c77dff", "#e4572e"), strict=True)
+)
 GROUP_COLORS = ("#4c9be8", "#e8a13c", "#4fb477", "#e4572e", "#c77dff", "#9a9a9a")
 # An arm has one colour in every figure; what has no name here takes the colours left over.
-ARM_COLORS = dict(zip(("RTE", "e5-small", "MiniLM", "RTE without positions"), GROUP_COLORS, strict=False))
-# The arms of seed 0 and what captions call their encoders; further seeds are called NAME-s1, NAME-s2, ...
-ARMS = {"rte-micro": "RTE", "rte-nopos-micro": "RTE without positions", "e5-micro": "e5-small as contextual encoder",
-        "minilm-micro": "MiniLM as contextual encoder"}  # fmt: skip
-ROLE_COLORS = {"color1": "#e4572e", "shape1": "#e8a13c", "relation": "#c77dff", "color2": "#4c9be8",
-               "shape2": "#4fb477", "filler": "#9a9a9a", "special": "#6b6b6b"}  # fmt: skip
-ROLE_NAMES = {role: role.replace("color", "colour ").replace("shape", "shape ") for role in ROLE_COLORS}
+ARM_COLORS = dict(
+    zip(("RTE", "e5-small", "MiniLM", "RTE without positions"), GROUP_COLORS, strict=False)
+)
+# The arms of seed 0 and what captions call their encoders; further seeds are called NAME-s1,
+# NAME-s2, ...
+ARMS = {
+    "rte-micro": "RTE",
+    "rte-nopos-micro": "RTE without positions",
+    "e5-micro": "e5-small as contextual encoder",
+    "minilm-micro": "MiniLM as contextual encoder",
+}
+ROLE_COLORS = {
+    "color1": "#e4572e",
+    "shape1": "#e8a13c",
+    "relation": "#c77dff",
+    "color2": "#4c9be8",
+    "shape2": "#4fb477",
+    "filler": "#9a9a9a",
+    "special": "#6b6b6b",
+}
+ROLE_NAMES = {
+    role: role.replace("color", "colour ").replace("shape", "shape ") for role in ROLE_COLORS
+}
 
 
 def style() -> None:
     """Set the book's look for all figures of a notebook."""
     import seaborn as sns
 
-    sns.set_theme(context="notebook", style="ticks", rc={
-        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
-        "axes.titlesize": 11, "axes.labelsize": 10, "legend.frameon": False, "legend.fontsize": 9,
-        "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 90, "savefig.dpi": 90,
-    })  # fmt: skip
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        rc={
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.titlesize": 11,
+            "axes.labelsize": 10,
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.dpi": 90,
+            "savefig.dpi": 90,
+        },
+    )
 
 
 def write_figure(path: Path, figure: Figure) -> None:
@@ -60,7 +99,9 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 
 def to_png(figure: Figure, colors: int = 64, dpi: float | None = None) -> bytes:
-    """A figure as a PNG of few colours (a quarter of the size), transparent ground kept; closes it."""
+    """A figure as a PNG of few colours (a quarter of the size), transparent ground kept; closes
+    it.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", dpi=dpi)
     plt.close(figure)
@@ -71,7 +112,9 @@ def to_png(figure: Figure, colors: int = 64, dpi: float | None = None) -> bytes:
 
 
 def show(figure: Figure, alt: str, **png):
-    """A figure as a notebook's output, with a sentence as alt text; closes it. png: for `to_png`."""
+    """A figure as a notebook's output, with a sentence as alt text; closes it. png: for
+    `to_png`.
+    """
     from IPython.display import Image  # of the extra "book"
 
     return Image(to_png(figure, **png), alt=alt)
@@ -85,16 +128,27 @@ def picture_png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def panelled(number: int, columns: int, size: tuple[float, float, float]) -> tuple[Figure, np.ndarray]:
-    """A figure of so many panels that share both axes, and its axes [row, column], the spare ones switched off.
+def panelled(
+    number: int, columns: int, size: tuple[float, float, float]
+) -> tuple[Figure, np.ndarray]:
+    """A figure of so many panels that share both axes, and its axes [row, column], the spare ones
+    switched off.
 
     The lowest panel of each column has the numbers of x, also where a spare one is below it.
 
-    size, in inches: the figure's width, the height of what stands around the rows, the height of a row.
+    size, in inches: the figure's width, the height of what stands around the rows, the height of a
+        row.
     """
     (width, around, height), rows = size, -(-number // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width, around + height * rows), sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")  # fmt: skip
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, around + height * rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for axis in axes.flat[number:]:
         axis.axis("off")
     for axis in axes.flat[max(0, number - columns) : number]:
@@ -102,11 +156,21 @@ def panelled(number: int, columns: int, size: tuple[float, float, float]) -> tup
     return figure, axes
 
 
-def heat_map(axis, table: pd.DataFrame, vmin: float, vmax: float, cmap: str, text: str | pd.DataFrame | None = None,
-             size: float = 7, **mesh) -> None:  # fmt: skip
-    """A table in colours from vmin to vmax, the first row above, with a text in each cell; NaN has neither.
+def heat_map(
+    axis,
+    table: pd.DataFrame,
+    vmin: float,
+    vmax: float,
+    cmap: str,
+    text: str | pd.DataFrame | None = None,
+    size: float = 7,
+    **mesh,
+) -> None:
+    """A table in colours from vmin to vmax, the first row above, with a text in each cell; NaN has
+    neither.
 
-    text: a format such as "{:.2f}", or a text a cell. mesh: for pcolormesh. (seaborn's heat map draws the whole figure
+    text: a format such as "{:.2f}", or a text a cell. mesh: for pcolormesh. (seaborn's heat map
+        draws the whole figure
     again for every axis it fills: a minute for thirty panels.)
     """
     values = table.to_numpy(float)  # [row, column]
@@ -119,14 +183,26 @@ def heat_map(axis, table: pd.DataFrame, vmin: float, vmax: float, cmap: str, tex
     if text is None:
         return
     texts = table.map(text.format) if isinstance(text, str) else text
-    light = cells.cmap(cells.norm(values))[..., :3] ** 2.2 @ (0.2126, 0.7152, 0.0722) > 0.4  # relative luminance
+    # Relative luminance.
+    light = cells.cmap(cells.norm(values))[..., :3] ** 2.2 @ (0.2126, 0.7152, 0.0722) > 0.4
     for (y, x), word in np.ndenumerate(texts.to_numpy()):
         if np.isfinite(values[y, x]):
             color = "#262626" if light[y, x] else "white"
-            axis.text(x + 0.5, y + 0.5, word, size=size, color=color, ha="center", va="center", in_layout=False)
+            axis.text(
+                x + 0.5,
+                y + 0.5,
+                word,
+                size=size,
+                color=color,
+                ha="center",
+                va="center",
+                in_layout=False,
+            )
 
 
-def picture_grid(pictures: np.ndarray, titles: list[str], columns: int = 4, width: float = 1.5) -> Figure:
+def picture_grid(
+    pictures: np.ndarray, titles: list[str], columns: int = 4, width: float = 1.5
+) -> Figure:
     """Pictures, uint8 [picture, y, x, rgb], in rows of `columns`, with a title each."""
     titles = [textwrap.fill(title, int(12 * width)) for title in titles]
     rows, lines = -(-len(pictures) // columns), max(title.count("\n") + 1 for title in titles)
@@ -147,7 +223,9 @@ def token_grid(axis) -> None:
         axis.axvline(k * CANVAS / GRID, color="white", lw=0.5, alpha=0.7)
 
 
-def detections(pictures: np.ndarray, objects: list[list], titles: list[str], columns: int = 4) -> Figure:
+def detections(
+    pictures: np.ndarray, objects: list[list], titles: list[str], columns: int = 4
+) -> Figure:
     """Pictures with the image tokens' grid and, for each detected object, its box, centre and name.
 
     objects: one list of (name, x, y, (left, top, width, height)) a picture, in canvas units.
@@ -155,10 +233,15 @@ def detections(pictures: np.ndarray, objects: list[list], titles: list[str], col
     figure = picture_grid(pictures, titles, columns, width=2.1)
     for axis, found in zip(figure.axes, objects, strict=False):
         token_grid(axis)
-        for rank, (name, x, y, (left, top, width, height)) in enumerate(sorted(found, key=lambda one: one[2])):
-            axis.add_patch(plt.Rectangle((left, top), width, height, fill=False, ec="yellow", lw=1.5))
+        for rank, (name, x, y, (left, top, width, height)) in enumerate(
+            sorted(found, key=lambda one: one[2])
+        ):
+            axis.add_patch(
+                plt.Rectangle((left, top), width, height, fill=False, ec="yellow", lw=1.5)
+            )
             axis.plot(x, y, "+", color="yellow", ms=7)
-            # The highest is named above its box and the others below, if there is room: names do not meet then.
+            # The highest is named above its box and the others below, if there is room: names do
+            # not meet then.
             above = top > 12 and (rank == 0 or top + height > 116)
             at, side = (top - 1, "bottom") if above else (top + height + 1, "top")
             axis.text(x, at, name, ha="center", va=side, color="yellow", fontsize=7)
@@ -166,35 +249,60 @@ def detections(pictures: np.ndarray, objects: list[list], titles: list[str], col
 
 
 def palette(groups: list[str]) -> dict[str, str]:
-    """A colour for every group: its arm's, darker for each variant of that arm ("RTE, mini"), or the next left over."""
+    """A colour for every group: its arm's, darker for each variant of that arm ("RTE, mini"), or
+    the next left over.
+    """
     arms = [group.split(", ")[0] for group in groups]
     rest = [color for color in GROUP_COLORS if color not in {ARM_COLORS.get(arm) for arm in arms}]
     colors = {}
     for i, (group, arm) in enumerate(zip(groups, arms, strict=True)):
         shade = 0.6 ** arms[:i].count(arm)
-        colors[group] = to_hex(shade * np.array(to_rgb(ARM_COLORS[arm]))) if arm in ARM_COLORS else rest.pop(0)
+        colors[group] = (
+            to_hex(shade * np.array(to_rgb(ARM_COLORS[arm]))) if arm in ARM_COLORS else rest.pop(0)
+        )
     return colors
 
 
-def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = None, ylabel: str = "share",
-           mark_label: str = "paper", level: float | None = None) -> Figure:  # fmt: skip
-    """Bars of `share` with intervals (low, high; NaN for none) by x and hue; marks: the paper's values, as dashes.
+def shares(
+    table: pd.DataFrame,
+    x: str,
+    hue: str,
+    marks: pd.DataFrame | None = None,
+    ylabel: str = "share",
+    mark_label: str = "paper",
+    level: float | None = None,
+) -> Figure:
+    """Bars of `share` with intervals (low, high; NaN for none) by x and hue; marks: the paper's
+    values, as dashes.
 
-    marks: columns x and share, and hue where the mark belongs to one group only. level: a dotted line across.
+    marks: columns x and share, and hue where the mark belongs to one group only. level: a dotted
+        line across.
     """
     order, groups = list(table[x].unique()), list(table[hue].unique())
     figure, axis = plt.subplots(figsize=(8, 3.2))
     width = 0.8 / len(groups)
-    spot = {g: np.arange(len(order)) + (i - (len(groups) - 1) / 2) * width for i, g in enumerate(groups)}
+    spot = {
+        g: np.arange(len(order)) + (i - (len(groups) - 1) / 2) * width for i, g in enumerate(groups)
+    }
     for group, color in palette(groups).items():
-        rows = table[table[hue] == group].set_index(x).reindex(order)  # a group without some x leaves a gap there
+        # A group without some x leaves a gap there.
+        rows = table[table[hue] == group].set_index(x).reindex(order)
         error = np.abs(np.stack([rows.share - rows.low, rows.high - rows.share]))
-        axis.bar(spot[group], rows.share, 0.92 * width, yerr=error, color=color, ecolor=INK, label=group)
+        axis.bar(
+            spot[group], rows.share, 0.92 * width, yerr=error, color=color, ecolor=INK, label=group
+        )
     for k, mark in enumerate(() if marks is None else marks.itertuples()):
         at = spot[getattr(mark, hue)] if hue in marks else np.arange(len(order))
         half = (width if hue in marks else 0.8) / 2
         centre = at[order.index(getattr(mark, x))]
-        axis.hlines(mark.share, centre - half, centre + half, color=INK, lw=2, label=mark_label if k == 0 else None)
+        axis.hlines(
+            mark.share,
+            centre - half,
+            centre + half,
+            color=INK,
+            lw=2,
+            label=mark_label if k == 0 else None,
+        )
     if level is not None:
         axis.axhline(level, color=INK, ls=":", lw=1)
     axis.set_xticks(range(len(order)), order, fontsize=9)
@@ -204,12 +312,21 @@ def shares(table: pd.DataFrame, x: str, hue: str, marks: pd.DataFrame | None = N
     return figure
 
 
-def dots(table: pd.DataFrame, y: str, hue: str, marks: pd.DataFrame | None = None, *, xlabel: str = "share",
-         mark_label: str = "paper", levels: dict[str, float] | None = None,
-         colors: dict[str, str] | None = None) -> Figure:  # fmt: skip
+def dots(
+    table: pd.DataFrame,
+    y: str,
+    hue: str,
+    marks: pd.DataFrame | None = None,
+    *,
+    xlabel: str = "share",
+    mark_label: str = "paper",
+    levels: dict[str, float] | None = None,
+    colors: dict[str, str] | None = None,
+) -> Figure:
     """Dots of `value` with intervals (low, high; NaN for none), a line a `y`, a colour a `hue`.
 
-    marks: the paper's values, columns y, hue and value, as short dashes in the hue's lane. levels: dotted lines.
+    marks: the paper's values, columns y, hue and value, as short dashes in the hue's lane. levels:
+        dotted lines.
     """
     lines, groups = list(dict.fromkeys(table[y])), list(dict.fromkeys(table[hue]))
     size = (8.2, 0.9 + 0.13 * (len(groups) + 1) * len(lines))
@@ -237,35 +354,59 @@ def dots(table: pd.DataFrame, y: str, hue: str, marks: pd.DataFrame | None = Non
     return figure
 
 
-def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 3,
-                marks: tuple[float, float] | None = None) -> Figure:  # fmt: skip
-    """Dots x, y, with intervals (low, high) if the table has them; marks: dotted lines at an x and a y.
+def named_dots(
+    table: pd.DataFrame,
+    xlabel: str,
+    ylabel: str,
+    *,
+    columns: int = 3,
+    marks: tuple[float, float] | None = None,
+) -> Figure:
+    """Dots x, y, with intervals (low, high) if the table has them; marks: dotted lines at an x and
+    a y.
 
-    One panel a `panel` and one colour a `group`, where the table has these columns. `named`: whether a dot's `label`
-    stands beside it, or beside the highest of those that share it; without that column dots are heads, called by layer
-    and head.
+    One panel a `panel` and one colour a `group`, where the table has these columns. `named`:
+    whether a dot's `label` stands beside it, or beside the highest of those that share it; without
+    that column dots are heads, called by layer and head.
     """
     table = table.assign(**{name: "" for name in ("panel", "group") if name not in table})
     if "label" not in table:
         table = table.assign(label="L" + table.layer.astype(str) + "H" + table["head"].astype(str))
     panels, groups = list(dict.fromkeys(table.panel)), list(dict.fromkeys(table.group))
     columns = min(columns, len(panels))
-    middle, gap, line = (table.x.min() + table.x.max()) / 2, 0.04 * np.ptp(table.x), 0.08 * np.ptp(table.y)
+    middle, gap, line = (
+        (table.x.min() + table.x.max()) / 2,
+        0.04 * np.ptp(table.x),
+        0.08 * np.ptp(table.y),
+    )
     size = (6.4, 0, 3.6) if len(panels) == 1 else (2.8 * columns, 0.6, 2.4)
     lead = {"arrowstyle": "-", "lw": 0.5, "color": INK, "shrinkA": 0, "shrinkB": 2}
     figure, axes = panelled(len(panels), columns, size)
     for axis, panel in zip(axes.flat, panels, strict=False):
-        mine, free = table[table.panel == panel], {True: -np.inf, False: -np.inf}  # free: no name stands above it
+        # Free: no name stands above it.
+        mine, free = table[table.panel == panel], {True: -np.inf, False: -np.inf}
         for group, color in palette(groups).items():
             dots_ = mine[mine.group == group]
             if "low" in dots_:
                 axis.vlines(dots_.x, dots_.low, dots_.high, color=color, lw=1.5, alpha=0.6)
             axis.scatter(dots_.x, dots_.y, 18, color, alpha=0.8, label=group, zorder=3)
-        for dot in mine[mine.named].sort_values("y", kind="stable").drop_duplicates("label", keep="last").itertuples():
+        for dot in (
+            mine[mine.named]
+            .sort_values("y", kind="stable")
+            .drop_duplicates("label", keep="last")
+            .itertuples()
+        ):
             left = dot.x > middle
             free[left] = max(free[left] + line, dot.y)
-            axis.annotate(dot.label, (dot.x, dot.y), (dot.x + (-gap if left else gap), free[left]), fontsize=7,
-                          va="center", ha="right" if left else "left", arrowprops=lead)  # fmt: skip
+            axis.annotate(
+                dot.label,
+                (dot.x, dot.y),
+                (dot.x + (-gap if left else gap), free[left]),
+                fontsize=7,
+                va="center",
+                ha="right" if left else "left",
+                arrowprops=lead,
+            )
         for draw, level in zip((axis.axvline, axis.axhline), marks or (), strict=False):
             draw(level, color=INK, ls=":", lw=1)
         axis.set_title(panel, fontsize=9)
@@ -277,22 +418,37 @@ def named_dots(table: pd.DataFrame, xlabel: str, ylabel: str, *, columns: int = 
 
 
 def curves(
-    table: pd.DataFrame, hue: str, col: str | None = None, colors: dict[str, str] | None = None, *,
-    x: str = "samples", xlabel: str = "samples seen (thousands)", ylabel: str = "share",
-    marks: dict[str, float] | None = None, ylim: tuple | None = (-0.02, 1.02), unit: str | None = None,
-) -> Figure:  # fmt: skip
-    """Lines of `value` with bands (low, high) over x, one colour a hue, one panel a col; samples in thousands.
+    table: pd.DataFrame,
+    hue: str,
+    col: str | None = None,
+    colors: dict[str, str] | None = None,
+    *,
+    x: str = "samples",
+    xlabel: str = "samples seen (thousands)",
+    ylabel: str = "share",
+    marks: dict[str, float] | None = None,
+    ylim: tuple | None = (-0.02, 1.02),
+    unit: str | None = None,
+) -> Figure:
+    """Lines of `value` with bands (low, high) over x, one colour a hue, one panel a col; samples in
+    thousands.
 
     unit: a column whose values (runs, say) get a line each, without bands.
     marks: {label: level}, drawn as dotted horizontal lines in every panel.
     """
-    panels, groups = list(dict.fromkeys(table[col])) if col else [""], list(dict.fromkeys(table[hue]))
+    panels, groups = (
+        list(dict.fromkeys(table[col])) if col else [""],
+        list(dict.fromkeys(table[hue])),
+    )
     shown = colors or palette(groups)
-    columns = 2 if len(panels) % 4 == 0 else min(len(panels), 3)  # a page is about three panels wide
+    # A page is about three panels wide.
+    columns = 2 if len(panels) % 4 == 0 else min(len(panels), 3)
     figure, axes = panelled(len(panels), columns, (max(5, 3.4 * columns), 0, 3.2))
     for axis, panel in zip(axes.flat, panels, strict=False):
         for group in groups:
-            mine = table[(table[hue] == group) & (table[col] == panel if col else True)].sort_values(x)
+            mine = table[
+                (table[hue] == group) & (table[col] == panel if col else True)
+            ].sort_values(x)
             lines = [line for _, line in mine.groupby(unit)] if unit else [mine]
             for k, line in enumerate(lines):
                 at, label = line[x] / (1000 if x == "samples" else 1), group if k == 0 else None
@@ -301,7 +457,14 @@ def curves(
                     axis.fill_between(at, line.low, line.high, color=shown[group], alpha=0.2, lw=0)
         for label, level in (marks or {}).items():
             axis.axhline(level, color=INK, ls=":", lw=1)
-            axis.annotate(label, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+            axis.annotate(
+                label,
+                (1, level),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=8,
+            )
         axis.set_title(panel)
         axis.set_ylim(ylim)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -314,7 +477,9 @@ def curves(
 
 def strips(files: dict[str, Path]) -> Figure:
     """Stored strips of pictures one above the other, each with its label."""
-    figure, axes = plt.subplots(len(files), 1, figsize=(8, 1.1 * len(files)), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        len(files), 1, figsize=(8, 1.1 * len(files)), squeeze=False, layout="constrained"
+    )
     for axis, (label, file) in zip(axes.flat, files.items(), strict=True):
         strip = Image.open(file).convert("RGB")
         axis.imshow(strip, interpolation="nearest")
@@ -325,12 +490,20 @@ def strips(files: dict[str, Path]) -> Figure:
     return figure
 
 
-def matrices(tables: dict[str, pd.DataFrame], label: str = "cosine", low: float = -1, numbers: bool = False) -> Figure:
-    """Square tables beside each other, each with its title, on one scale from `low` (-1 or 0) to 1."""
+def matrices(
+    tables: dict[str, pd.DataFrame], label: str = "cosine", low: float = -1, numbers: bool = False
+) -> Figure:
+    """Square tables beside each other, each with its title, on one scale from `low` (-1 or 0)
+    to 1.
+    """
     size = (1 + (4 if numbers else 2.7) * len(tables), 4.2 if numbers else 3.3)
-    figure, axes = plt.subplots(1, len(tables), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(tables), figsize=size, squeeze=False, sharey=True, layout="constrained"
+    )
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
-        heat_map(axis, table, low, 1, "RdBu_r" if low else "viridis", "{:.1f}" if numbers else None, 8)
+        heat_map(
+            axis, table, low, 1, "RdBu_r" if low else "viridis", "{:.1f}" if numbers else None, 8
+        )
         axis.set_aspect("equal")
         axis.set(xlabel=table.columns.name, ylabel=table.index.name if axis is axes[0, 0] else None)
         axis.tick_params(labelsize=8 if numbers else 7)

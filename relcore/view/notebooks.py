@@ -18,12 +18,24 @@ try:
     import nbformat
     import papermill
 except ImportError as error:
-    raise RelcoreError(f"running notebooks needs the package '{error.name}': pip install 'relcore[book]'") from error
+    raise RelcoreError(
+        f"running notebooks needs the package '{error.name}': pip install 'relcore[book]'"
+    ) from error
 
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
-# Of two cores that draw 20 pictures a second: by the pictures in the tables that a full run makes again.
-FULL_MINUTES = {"fig2": 8, "fig3a": 12, "fig3b": 2, "fig4": 25, "fig5": 20, "fig6": 3, "fig7": 5, "fig8": 80}
+# Of two cores that draw 20 pictures a second: by the pictures in the tables that a full run makes
+# again.
+FULL_MINUTES = {
+    "fig2": 8,
+    "fig3a": 12,
+    "fig3b": 2,
+    "fig4": 25,
+    "fig5": 20,
+    "fig6": 3,
+    "fig7": 5,
+    "fig8": 80,
+}
 
 
 def inputs(notebook) -> list[str]:
@@ -63,8 +75,10 @@ def edited_in_ipynb(source: Path) -> bool:
     other = [str(i + 1) for _, _, start, end in changes for i in range(start, end)]
     raise RelcoreError(
         f"'{source}' and '{target.name}' differ (cells that only the .py has: "
-        f"{', '.join(mine) or 'none'}; only the .ipynb: {', '.join(other) or 'none'}): carry over by "
-        f"hand what is missing, then keep the .py with `jupytext --to ipynb --update {source}` or the "
+        f"{', '.join(mine) or 'none'}; only the .ipynb: {', '.join(other) or 'none'}): carry over "
+        "by "
+        f"hand what is missing, then keep the .py with `jupytext --to ipynb --update {source}` or "
+        "the "
         f".ipynb with `jupytext --to py:percent {target}`"
     )
 
@@ -94,11 +108,14 @@ def number_widgets(notebook):
 
 
 def normalise(notebook):
-    """Take out what papermill adds, or the next sync would write it into the .py file, and places in memory.
+    """Take out what papermill adds, or the next sync would write it into the .py file, and places
+    in memory.
 
     Ids follow from the contents, so that a run without changes changes nothing.
     """
-    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    notebook.cells = [
+        c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])
+    ]
     notebook.metadata.pop("papermill", None)
     tables = count()
     for cell in notebook.cells:
@@ -123,32 +140,49 @@ def run_all(quick: bool = True, only: str | None = None, folder: Path = NOTEBOOK
     """Run every notebook of the folder (whose name contains `only`) in place; [{name, seconds}].
 
     How long it will take, roughly, is said on stderr beforehand. If the .ipynb half alone was
-    edited, the .py half is made from it first; if both were, nothing is run (RelcoreError). Then the
-    .ipynb is made from the .py, executed with the parameter `quick`, normalised and written in one
-    step. A failing cell leaves the old one.
+    edited, the .py half is made from it first; if both were, nothing is run (RelcoreError). Then
+    the .ipynb is made from the .py, executed with the parameter `quick`, normalised and written in
+    one step. A failing cell leaves the old one.
     """
     sources = [s for s in sorted(folder.glob("*.py")) if not only or only in s.stem]
     if not sources:
-        raise RelcoreError(f"no notebook in '{folder}'" + (f" has '{only}' in its name" if only else ""))
+        raise RelcoreError(
+            f"no notebook in '{folder}'" + (f" has '{only}' in its name" if only else "")
+        )
     for source in [s for s in sources if edited_in_ipynb(s)]:  # all are compared first
         print(f"{source.name}: takes the cells of its .ipynb, which was edited", file=sys.stderr)
         with replacing(source) as temporary:
             jupytext.write(jupytext.read(source.with_suffix(".ipynb")), temporary, fmt="py:percent")
-    minutes = sum(1 if quick else FULL_MINUTES.get(source.stem.split("_")[0], 1) for source in sources)
-    print(f"{len(sources)} notebooks, about {minutes} minutes on two cores with bf16 units", file=sys.stderr)
+    minutes = sum(
+        1 if quick else FULL_MINUTES.get(source.stem.split("_")[0], 1) for source in sources
+    )
+    print(
+        f"{len(sources)} notebooks, about {minutes} minutes on two cores with bf16 units",
+        file=sys.stderr,
+    )
     done = []
     for source in sources:
         target, start = source.with_suffix(".ipynb"), time.perf_counter()
         with replacing(target) as temporary:
             jupytext.write(jupytext.read(source), temporary, fmt="ipynb")
             try:
-                papermill.execute_notebook(temporary, temporary, {"quick": quick}, cwd=folder, progress_bar=True,
-                                           coalesce_streams=True)  # fmt: skip
+                papermill.execute_notebook(
+                    temporary,
+                    temporary,
+                    {"quick": quick},
+                    cwd=folder,
+                    progress_bar=True,
+                    coalesce_streams=True,
+                )
             except papermill.PapermillExecutionError as error:
-                raise RelcoreError(f"notebook '{source.name}' failed in cell {error.exec_count}: "
-                                   f"{error.ename}: {error.evalue}") from error  # fmt: skip
+                raise RelcoreError(
+                    f"notebook '{source.name}' failed in cell {error.exec_count}: "
+                    f"{error.ename}: {error.evalue}"
+                ) from error
             nbformat.write(normalise(nbformat.read(temporary, as_version=4)), temporary)
             if edited_in_ipynb(source):
-                raise RelcoreError(f"'{target}' was edited while it ran and is left so: run it again")
+                raise RelcoreError(
+                    f"'{target}' was edited while it ran and is left so: run it again"
+                )
         done.append({"name": source.stem, "seconds": round(time.perf_counter() - start, 1)})
     return done

@@ -1,6 +1,8 @@
-"""The step-through of a circuit: words, the heads that read them, what they write, the picture. Drawing only.
+"""The step-through of a circuit: words, the heads that read them, what they write, the picture.
+Drawing only.
 
-A `Circuit` holds the computed numbers and maps of one model and prompt; `scene` draws it up to a stage, in one layout.
+A `Circuit` holds the computed numbers and maps of one model and prompt; `scene` draws it up to a
+stage, in one layout.
 """
 
 import re
@@ -14,7 +16,14 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from .figures import INK, ROLE_COLORS, ROLE_NAMES
 from .synopsis import MASS, OBJECT_LINES
 
-STAGES = ("the words", "reading the relation", "the tag", "the object heads", "the picture", "the proof")
+STAGES = (
+    "the words",
+    "reading the relation",
+    "the tag",
+    "the object heads",
+    "the picture",
+    "the proof",
+)
 WIDTH, HEIGHT = 100, 63  # of the canvas, in units of .088 inch
 BOXES, BOX = (45, 7.2), 15.6  # the words' boxes: bottom and height, and width
 TOP, CELL, SIDE = 27.5, 6.0, 10.5  # top of the heads' maps, side of one of them and of other maps
@@ -29,7 +38,8 @@ class Reader:
     title: str
     columns: list[str]
     maps: dict[str, list[np.ndarray]]  # of each column, [y, x]
-    masses: dict[str, tuple[float, float]]  # to each text role, from object 1's places and from object 2's
+    # To each text role, from object 1's places and from object 2's.
+    masses: dict[str, tuple[float, float]]
     metric: str
     effects: dict[str, Change]
 
@@ -39,9 +49,10 @@ class Circuit:
     """One model's circuit for one prompt, as numbers and maps.
 
     behind: object heads in later layers than the relation head; if none, they stand beside it.
-    words: {text role: (word, share of its vector that is the relation; None for none)}; hidden: {text role: what
-    is hidden, change of the relation}; written: {head: map, its scale, note}, and mixed the same of the MLP, after a
-    title; outlines: both objects' shares of the image tokens [object, y, x]; picture: uint8 [y, x, rgb];
+    words: {text role: (word, share of its vector that is the relation; None for none)}; hidden:
+    {text role: what is hidden, change of the relation}; written: {head: map, its scale, note}, and
+    mixed the same of the MLP, after a title; outlines: both objects' shares of the image tokens
+    [object, y, x]; picture: uint8 [y, x, rgb];
     note: {stage: line}; proofs: {title: picture}.
     """
 
@@ -62,7 +73,11 @@ class Circuit:
 def number(value: float, sign: bool = False) -> str:
     """.75 or -.75, with a sign always if asked; 1.00 and .00."""
     text = f"{value:{'+' if sign else ''}.2f}"
-    return text.lstrip("+-")[1:] if float(text) == 0 else re.sub(r"^([+-]?)0\.", r"\1.", text).replace("-", "\u2212")
+    return (
+        text.lstrip("+-")[1:]
+        if float(text) == 0
+        else re.sub(r"^([+-]?)0\.", r"\1.", text).replace("-", "\u2212")
+    )
 
 
 def interval(value: float, low: float, high: float, sign: bool = False) -> str:
@@ -74,14 +89,28 @@ def _arrow(axis, start, end, width: float = 1.5, **look) -> None:
     axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7 + width, **look))
 
 
-def _text(axis, x: float, y: float, text: str, size: float = 6.5, ha="center", va="center", **look) -> None:
+def _text(
+    axis, x: float, y: float, text: str, size: float = 6.5, ha="center", va="center", **look
+) -> None:
     axis.text(x, y, text, fontsize=size, ha=ha, va=va, **look)
 
 
-def _map(axis, values: np.ndarray, x: float, y: float, side: float, outlines: np.ndarray, scale: float | None) -> None:
-    """A map of the image tokens with its lower left corner at (x, y); scale: of a tag, None for attention."""
+def _map(
+    axis,
+    values: np.ndarray,
+    x: float,
+    y: float,
+    side: float,
+    outlines: np.ndarray,
+    scale: float | None,
+) -> None:
+    """A map of the image tokens with its lower left corner at (x, y); scale: of a tag, None for
+    attention.
+    """
     look = MASS if scale is None else {"vmin": -scale, "vmax": scale, "cmap": "RdBu_r"}
-    axis.imshow(values, extent=(x, x + side, y, y + side), interpolation="nearest", origin="upper", **look)
+    axis.imshow(
+        values, extent=(x, x + side, y, y + side), interpolation="nearest", origin="upper", **look
+    )
     places = (np.arange(len(values)) + 0.5) * side / len(values)
     ink = {"colors": "white" if scale is None else "black", "linewidths": 1}
     for outline, line in zip(outlines, OBJECT_LINES, strict=True):
@@ -96,20 +125,36 @@ def _words(axis, circuit: Circuit, effects: bool) -> dict[str, float]:
         left, color = k * (BOX + gap), ROLE_COLORS[role]
         middles[role] = middle = left + BOX / 2
         look = {"fc": color + "40", "ec": color, "lw": 1.5}
-        axis.add_patch(FancyBboxPatch((left + 0.5, bottom + 0.5), BOX - 1, height - 1, "round,pad=0.5", **look))
+        axis.add_patch(
+            FancyBboxPatch((left + 0.5, bottom + 0.5), BOX - 1, height - 1, "round,pad=0.5", **look)
+        )
         told = "" if share is None else f"{ROLE_NAMES[role]}: {number(abs(share))}"
         _text(axis, middle, bottom + height * (0.66 if told else 0.5), word, 8, weight="bold")
         _text(axis, middle, bottom + height * 0.25, told, 7)
         if effects and role in circuit.hidden:
             what, change = circuit.hidden[role]
-            _text(axis, middle, bottom + height + 0.7, f"{what}: relation\n{interval(*change, True)}", va="bottom")
+            _text(
+                axis,
+                middle,
+                bottom + height + 0.7,
+                f"{what}: relation\n{interval(*change, True)}",
+                va="bottom",
+            )
     return middles
 
 
 def _reader(
-    axis, reader: Reader, x: float, outlines: np.ndarray, middles: dict[str, float], now: bool, effects: bool
+    axis,
+    reader: Reader,
+    x: float,
+    outlines: np.ndarray,
+    middles: dict[str, float],
+    now: bool,
+    effects: bool,
 ) -> dict:
-    """Heads' maps from x on, with their arrows, numbered where new; {head: the middle height of its row}."""
+    """Heads' maps from x on, with their arrows, numbered where new; {head: the middle height of its
+    row}.
+    """
     rows, middle = {}, x + WIDE / 2
     for k, (head, maps) in enumerate(reader.maps.items()):
         bottom = TOP - CELL - k * (CELL + 0.4)
@@ -122,15 +167,24 @@ def _reader(
     _text(axis, middle, TOP + 2.6, reader.title, 7.5, va="bottom", weight="bold")
     for role, masses in reader.masses.items():
         for mass, side, line in zip(masses, (-1, 1), OBJECT_LINES, strict=True):
-            start, end = (middles[role] + 3.2 * side, BOXES[0] - 2.7), (middle + 1.6 * side, TOP + 5.4)
-            look = {"linestyle": line, "color": ROLE_COLORS[role], "alpha": 0.95 if now or effects else 0.25}
+            start, end = (
+                (middles[role] + 3.2 * side, BOXES[0] - 2.7),
+                (middle + 1.6 * side, TOP + 5.4),
+            )
+            look = {
+                "linestyle": line,
+                "color": ROLE_COLORS[role],
+                "alpha": 0.95 if now or effects else 0.25,
+            }
             if mass >= 0.05:
                 _arrow(axis, start, end, 0.6 + 4 * mass, **look)
                 _text(axis, start[0], BOXES[0] - 0.5, number(mass) if now else "", 7, va="top")
     return rows
 
 
-def _tag(axis, x: float, title: str, values: np.ndarray, scale: float, note: str, outlines: np.ndarray) -> None:
+def _tag(
+    axis, x: float, title: str, values: np.ndarray, scale: float, note: str, outlines: np.ndarray
+) -> None:
     _map(axis, values, x, LOW, SIDE, outlines, scale)
     _text(axis, x + SIDE / 2, LOW - 0.5, note, va="top")
     _text(axis, x + SIDE / 2, LOW + SIDE + 0.5, title, 7, va="bottom", weight="bold")
@@ -151,26 +205,47 @@ def _draw(axis, circuit: Circuit, stage: int) -> None:
     effects, line = stage >= 5, LOW + SIDE / 2
     middles, rows = _words(axis, circuit, effects), {}
     mixed, second = (24, 53) if circuit.behind else (44, 24)
-    readers = [reader for reader, first in ((circuit.relation, 2), (circuit.objects, 4)) if stage >= first]
+    readers = [
+        reader for reader, first in ((circuit.relation, 2), (circuit.objects, 4)) if stage >= first
+    ]
     for reader, x, first in zip(readers, (3, second), (2, 4), strict=False):
         rows |= _reader(axis, reader, x, circuit.outlines, middles, stage == first, effects)
     changes = {head: (r.metric, change) for r in readers for head, change in r.effects.items()}
     if stage >= 3:
-        columns = [(head, x) for head, x in zip(circuit.written, (3, 24), strict=False) if head in rows]
-        for (head, x), end in zip(columns, [24 + (WIDE - SIDE) / 2] * (len(columns) - 1) + [mixed], strict=True):
+        columns = [
+            (head, x) for head, x in zip(circuit.written, (3, 24), strict=False) if head in rows
+        ]
+        for (head, x), end in zip(
+            columns, [24 + (WIDE - SIDE) / 2] * (len(columns) - 1) + [mixed], strict=True
+        ):
             left, foot = x + (WIDE - SIDE) / 2, rows[head] - CELL / 2 - 0.5
             middle, (metric, change) = left + SIDE / 2, changes[head]
             _tag(axis, left, "", *circuit.written[head], circuit.outlines)
-            _arrow(axis, (middle, foot), (middle, LOW + SIDE + 0.6), 1 + 5 * abs(change[0]) if effects else 1.5)
-            text = f"without it: {metric}\n{interval(*change, True)}" if effects else f"{head} writes"
+            _arrow(
+                axis,
+                (middle, foot),
+                (middle, LOW + SIDE + 0.6),
+                1 + 5 * abs(change[0]) if effects else 1.5,
+            )
+            text = (
+                f"without it: {metric}\n{interval(*change, True)}" if effects else f"{head} writes"
+            )
             _text(axis, middle + 1.2, (foot + LOW + SIDE) / 2, text, ha="left")
             _arrow(axis, (left + SIDE + 0.5, line), (end - 0.5, line))
         _tag(axis, mixed, *circuit.mixed, circuit.outlines)
     if stage >= 4 and circuit.behind:
-        _arrow(axis, (mixed + SIDE + 0.5, line), (second - 3.2, np.mean([rows[head] for head in circuit.behind])))
+        _arrow(
+            axis,
+            (mixed + SIDE + 0.5, line),
+            (second - 3.2, np.mean([rows[head] for head in circuit.behind])),
+        )
     if effects:
         left, side, bottom = 82, 18, 6 if circuit.behind else LOW
-        axis.imshow(circuit.picture, extent=(left, left + side, bottom, bottom + side), interpolation="nearest")
+        axis.imshow(
+            circuit.picture,
+            extent=(left, left + side, bottom, bottom + side),
+            interpolation="nearest",
+        )
         if not circuit.behind:
             _arrow(axis, (mixed + SIDE + 0.5, line), (left - 0.6, line))
             _text(axis, (mixed + SIDE + left) / 2, line + 1, "later layers draw it")
@@ -188,7 +263,14 @@ def scene(circuit: Circuit, stage: int) -> Figure:
     if stage < len(STAGES):
         _draw(axis, circuit, stage)
         return figure
-    margins = {"left": 0.02, "right": 0.98, "bottom": 0.01, "top": 0.84, "hspace": 0.24, "wspace": 0.1}
+    margins = {
+        "left": 0.02,
+        "right": 0.98,
+        "bottom": 0.01,
+        "top": 0.84,
+        "hspace": 0.24,
+        "wspace": 0.1,
+    }
     places = figure.subplots(2, 3, gridspec_kw=margins).flat
     for axis, (title, picture) in zip(places, circuit.proofs.items(), strict=True):
         axis.imshow(picture, interpolation="nearest")

@@ -1,4 +1,6 @@
-"""Figures of the attention synopsis: one step of it with its parts, and heads' masses against another measure."""
+"""Figures of the attention synopsis: one step of it with its parts, and heads' masses against
+another measure.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,25 +14,39 @@ OBJECT_LINES = ("solid", "dashed")  # outlines of object 1 and object 2
 
 
 def attention_map(axis, values: np.ndarray, shares: np.ndarray) -> None:
-    """Attention [y, x] of the image tokens, 0 dark to 1 yellow, with outlines of the objects' shares [object, y, x]."""
+    """Attention [y, x] of the image tokens, 0 dark to 1 yellow, with outlines of the objects'
+    shares [object, y, x].
+    """
     axis.imshow(values, interpolation="nearest", **MASS)
     for outline, line in zip(shares, OBJECT_LINES, strict=True):
         if outline.max() > 0.3:  # else it has no outline
             axis.contour(outline, [0.3], colors="white", linewidths=1, linestyles=line)
 
 
-def step(pictures: dict[str, np.ndarray], maps: dict[str, np.ndarray], shares: np.ndarray, pooled: pd.DataFrame,
-         cells: np.ndarray, chosen: tuple[int, int], titles: tuple[str, str]) -> Figure:  # fmt: skip
-    """One step of a synopsis: pictures and the chosen head's map of each text role above; what becomes of them below.
+def step(
+    pictures: dict[str, np.ndarray],
+    maps: dict[str, np.ndarray],
+    shares: np.ndarray,
+    pooled: pd.DataFrame,
+    cells: np.ndarray,
+    chosen: tuple[int, int],
+    titles: tuple[str, str],
+) -> Figure:
+    """One step of a synopsis: pictures and the chosen head's map of each text role above; what
+    becomes of them below.
 
-    pictures: {title: uint8 [y, x, rgb]}; maps: {text role: [y, x]}; shares: of the image tokens, [object, y, x], drawn
-    as outlines; pooled: the chosen head's mass, image roles by text roles; cells: [layer, head, step], NaN for steps
-    to come, of one image and text role. titles: of the figure, and of the cells.
+    pictures: {title: uint8 [y, x, rgb]}; maps: {text role: [y, x]}; shares: of the image tokens,
+    [object, y, x], drawn as outlines; pooled: the chosen head's mass, image roles by text roles;
+    cells: [layer, head, step], NaN for steps to come, of one image and text role. titles: of the
+    figure, and of the cells.
     """
-    figure = plt.figure(figsize=(8.8, 4))  # margins by hand: a constrained layout takes longer than all the drawing
+    # Margins by hand: a constrained layout takes longer than all the drawing.
+    figure = plt.figure(figsize=(8.8, 4))
     above, below = figure.subfigures(2, 1, height_ratios=(1, 2.1))
     above.suptitle(titles[0], fontsize=9)
-    axes = above.subplots(1, len(pictures) + len(maps), gridspec_kw={"left": 0, "right": 1, "bottom": 0, "top": 0.72})
+    axes = above.subplots(
+        1, len(pictures) + len(maps), gridspec_kw={"left": 0, "right": 1, "bottom": 0, "top": 0.72}
+    )
     for axis, (title, picture) in zip(axes, [*pictures.items(), *maps.items()], strict=True):
         if picture.ndim == 3:
             axis.imshow(picture, interpolation="nearest")

@@ -1,4 +1,6 @@
-"""The built book in a real browser, from disk and without a network; a chapter joins by being in book/_toc.yml."""
+"""The built book in a real browser, from disk and without a network; a chapter joins by being in
+book/_toc.yml.
+"""
 
 import re
 import shutil
@@ -15,16 +17,21 @@ HTML = ROOT / "_build/html"
 TOC = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
 LISTED = [c for p in TOC["parts"] for c in p["chapters"]]
 PAGES = [TOC["root"], *(e["file"] for c in LISTED for e in (c, *c.get("sections", ())))]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# The widgets' stylesheet asks for icon fonts in two places where there can be none; the theme's own icons are shown.
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+# The widgets' stylesheet asks for icon fonts in two places where there can be none; the theme's own
+# icons are shown.
 MISSING_FONT = re.compile(r"/@jupyter-widgets/(html-manager/dist/)?[0-9a-f]{20}\.(woff2?|ttf)$")
 # What a widget shows: the pixels of its visible pictures, or its text if it has none.
 SHOWN = """widget => {
-    const seen = [...widget.querySelectorAll('img')].filter(e => e.checkVisibility() && e.naturalWidth);
+    const seen = [...widget.querySelectorAll('img')]
+        .filter(e => e.checkVisibility() && e.naturalWidth);
     return seen.map(e => {
         const c = new OffscreenCanvas(e.naturalWidth, e.naturalHeight).getContext('2d');
         c.drawImage(e, 0, 0);
-        return c.getImageData(0, 0, e.naturalWidth, e.naturalHeight).data.reduce((h, v) => (h * 31 + v) | 0, 7);
+        return c.getImageData(0, 0, e.naturalWidth, e.naturalHeight)
+            .data.reduce((h, v) => (h * 31 + v) | 0, 7);
     }).join() || widget.innerText;
 }"""
 # Text less than 3:1 against the nearest painted ground behind it (WCAG 2.2, 1.4.3, large text);
@@ -38,13 +45,17 @@ FAINT = """() => {
         ? getComputedStyle(e).backgroundColor : ground(e.parentElement);
     const text = ':is(h1, h2, p, li, td, th, dt, dd, pre, code, a, label, select, figcaption)';
     return [...document.querySelectorAll('article ' + text)]
-        .filter(e => e.checkVisibility({visibilityProperty: true}) && e.innerText.trim() && !e.matches('td.data'))
+        .filter(e => e.checkVisibility({visibilityProperty: true}) && e.innerText.trim()
+            && !e.matches('td.data'))
         .filter(e => {
-            const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+            const [a, b] = [light(getComputedStyle(e).color), light(ground(e))]
+                .sort((x, y) => y - x);
             return (a + 0.05) / (b + 0.05) < 3;
         }).map(e => `${e.tagName} ${e.className}: ${e.innerText.slice(0, 40)}`).slice(0, 8);
 }"""
-pytestmark = pytest.mark.skipif(not (HTML / "index.html").exists(), reason="the book is not built: `make book`")
+pytestmark = pytest.mark.skipif(
+    not (HTML / "index.html").exists(), reason="the book is not built: `make book`"
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +72,9 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Open a page offline; at the end nothing may have failed, nor been asked for outside the book."""
+    """Open a page offline; at the end nothing may have failed, nor been asked for outside the
+    book.
+    """
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 1000})
     page = context.new_page()
     errors, requests, failed = [], [], []
@@ -89,7 +102,9 @@ def test_page_reads_at_every_width_and_in_the_dark(visit, name):
         page.wait_for_selector(".jupyter-widgets img", timeout=60_000)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_function("scheme => document.documentElement.dataset.theme == scheme", arg=scheme)
+        page.wait_for_function(
+            "scheme => document.documentElement.dataset.theme == scheme", arg=scheme
+        )
         page.wait_for_timeout(500)  # colours fade
         assert not page.evaluate(FAINT), f"hard to read in the {scheme} theme"
     page.set_viewport_size({"width": 390, "height": 844})  # a phone
@@ -137,8 +152,12 @@ def test_every_control_changes_its_picture(visit, name):
     page.wait_for_selector(".jupyter-widgets img", timeout=60_000)
     page.wait_for_timeout(1000)
     tried, dead, left = 0, [], set()
-    for control in page.query_selector_all(".jupyter-widgets :is(button, input, select, textarea, [role=slider])"):
-        if control.is_visible() and not control.evaluate(f"e => e.matches('{OTHERS}, {', '.join(CONTROLS.values())}')"):
+    for control in page.query_selector_all(
+        ".jupyter-widgets :is(button, input, select, textarea, [role=slider])"
+    ):
+        if control.is_visible() and not control.evaluate(
+            f"e => e.matches('{OTHERS}, {', '.join(CONTROLS.values())}')"
+        ):
             left.add(control.evaluate("e => e.outerHTML")[:80])
     assert not left, "controls that this test does not know"
     for kind, selector in CONTROLS.items():
@@ -148,14 +167,15 @@ def test_every_control_changes_its_picture(visit, name):
             before, tried = widget.evaluate(SHOWN), tried + 1
             for _ in settings(page, kind, control):
                 try:
-                    page.wait_for_function(f"([w, old]) => ({SHOWN})(w) != old", arg=[widget, before], timeout=5000)
+                    page.wait_for_function(
+                        f"([w, old]) => ({SHOWN})(w) != old", arg=[widget, before], timeout=5000
+                    )
                     break
                 except TimeoutError:
                     continue
             else:
-                dead.append(
-                    f"{kind} {control.evaluate('e => e.closest(`.widget-inline-hbox, .widget-play`).innerText')}"
-                )
+                box = "e => e.closest(`.widget-inline-hbox, .widget-play`).innerText"
+                dead.append(f"{kind} {control.evaluate(box)}")
             if kind == "play":
                 control.click()  # stop: or it would move the picture under the next control
     assert tried, "no control on this page"
@@ -223,7 +243,9 @@ class Links(HTMLParser):
 
 
 def test_links_lead_somewhere():
-    pages = {p: Links(p) for p in HTML.rglob("*.html") if "_static" not in p.relative_to(HTML).parts}
+    pages = {
+        p: Links(p) for p in HTML.rglob("*.html") if "_static" not in p.relative_to(HTML).parts
+    }
     dead = []
     for path, page in pages.items():
         for url in map(urlsplit, page.links):
@@ -231,17 +253,27 @@ def test_links_lead_somewhere():
                 continue
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
             anchor = unquote(url.fragment)
-            if not target.exists() or (anchor and target in pages and anchor not in pages[target].ids):
+            if not target.exists() or (
+                anchor and target in pages and anchor not in pages[target].ids
+            ):
                 dead.append(f"{path.relative_to(HTML)}: {url.geturl()}")
     assert not dead
     if (HTML / "_static/embed-amd.js").exists():
-        assert not [u for p in pages.values() for u in p.scripts if urlsplit(u).netloc], "a page loads from the network"
+        assert not [u for p in pages.values() for u in p.scripts if urlsplit(u).netloc], (
+            "a page loads from the network"
+        )
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_small(name):
-    """3 MB: the page with the pictures in it, and those it loads; the book's common scripts are loaded once."""
+    """3 MB: the page with the pictures in it, and those it loads; the book's common scripts are
+    loaded once.
+    """
     path = HTML / f"{name}.html"
-    pictures = {(path.parent / unquote(urlsplit(u).path)).resolve() for u in Links(path).scripts if "_images/" in u}
+    pictures = {
+        (path.parent / unquote(urlsplit(u).path)).resolve()
+        for u in Links(path).scripts
+        if "_images/" in u
+    }
     size = sum(file.stat().st_size for file in (path, *pictures))
     assert size <= 3_000_000, f"{size / 1e6:.1f} MB"

@@ -15,11 +15,19 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 FORM = ".live-only"
 PICTURE = f"{FORM} img"
-CONNECTED = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.connectionStatus == 'connected'"
-SOURCE = "() => { const e = document.querySelector('.live-only img'); return e && e.naturalWidth > 50 ? e.src : null; }"
+CONNECTED = (
+    "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+    "?.connectionStatus == 'connected'"
+)
+SOURCE = (
+    "() => { const e = document.querySelector('.live-only img');"
+    " return e && e.naturalWidth > 50 ? e.src : null; }"
+)
 
 
 @contextmanager
@@ -28,11 +36,23 @@ def lab(folder):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=",
-               "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}"]  # fmt: skip
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        "--LabApp.expose_app_in_browser=True",
+        f"--ServerApp.root_dir={folder}",
+    ]
     environment = os.environ | {"HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], cwd=folder, env=environment,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         address, start = f"http://127.0.0.1:{port}", time.monotonic()
         while True:
@@ -40,7 +60,9 @@ def lab(folder):
                 urllib.request.urlopen(f"{address}/api", timeout=5).close()
                 break
             except OSError:
-                assert server.poll() is None and time.monotonic() - start < 120, "JupyterLab does not start"
+                assert server.poll() is None and time.monotonic() - start < 120, (
+                    "JupyterLab does not start"
+                )
                 time.sleep(0.5)
         yield address
     finally:
@@ -51,7 +73,8 @@ def lab(folder):
 def run_all(page, address, notebook):
     """Open a notebook, run its cells, and wait until the form shows a picture; the picture."""
     page.goto(f"{address}/lab/tree/{notebook}")
-    page.wait_for_function(CONNECTED, timeout=120_000)  # what is run before that is dropped without a word
+    # What is run before that is dropped without a word.
+    page.wait_for_function(CONNECTED, timeout=120_000)
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     return page.wait_for_function(SOURCE, timeout=600_000).json_value()
 
@@ -69,8 +92,11 @@ def test_the_form_draws(tmp_path):
     from playwright.sync_api import sync_playwright
 
     notebook = jupytext.read(ROOT / "notebooks/playground.py")
-    static = ("controls.grid(", "pd.DataFrame(rows)")  # what the page shows without a kernel takes a minute to draw
-    notebook.cells = [cell for cell in notebook.cells if not any(part in cell.source for part in static)]
+    # What the page shows without a kernel takes a minute to draw.
+    static = ("controls.grid(", "pd.DataFrame(rows)")
+    notebook.cells = [
+        cell for cell in notebook.cells if not any(part in cell.source for part in static)
+    ]
     nbformat.write(notebook, tmp_path / "playground.ipynb")
     with lab(tmp_path) as address, sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -81,5 +107,7 @@ def test_the_form_draws(tmp_path):
         second = page.evaluate(SOURCE)
         change(page, "prompt", "red square is purple")
         page.wait_for_selector(f"{FORM} :text('no spatial relation')", timeout=60_000)
-        assert page.evaluate(SOURCE) == second, "a prompt that cannot be read leaves the last picture"
+        assert page.evaluate(SOURCE) == second, (
+            "a prompt that cannot be read leaves the last picture"
+        )
         browser.close()

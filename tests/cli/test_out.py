@@ -1,4 +1,6 @@
-"""Results have a place: it is tried before any work, and what was computed is printed before it is written."""
+"""Results have a place: it is tried before any work, and what was computed is printed before it is
+written.
+"""
 
 import json
 import os
@@ -16,23 +18,41 @@ from relcore.view import notebooks
 
 PROMPT = "red square is above blue circle"
 FAST = ["--model", "rte-nano", "--steps", 1, "--guidance", 1]
-TABLES = {name: [name] for name in ("evaluate", "fusion", "synopsis", "screen", "rewire", "robustness")}
+TABLES = {
+    name: [name] for name in ("evaluate", "fusion", "synopsis", "screen", "rewire", "robustness")
+}
 TABLES |= {"ablate": ["ablate", "--head", "L0H0"]}
-WRITERS = {**TABLES, "sample": ["sample", PROMPT], "encode": ["encode", "--encoder", "e5"], "train": ["train"]}
+WRITERS = {
+    **TABLES,
+    "sample": ["sample", PROMPT],
+    "encode": ["encode", "--encoder", "e5"],
+    "train": ["train"],
+}
 FILE = "file"
 PLACES = {
-    "below a file": f"{FILE}/{{}}", "far below a file": f"{FILE}/a/b/{{}}", "name too long": "n" * 250 + "{}",
-    "below a link to nowhere": "link/{}", "a folder": "folder{}", "a device": "device{}", "another kind": "table.xyz",
-}  # fmt: skip
+    "below a file": f"{FILE}/{{}}",
+    "far below a file": f"{FILE}/a/b/{{}}",
+    "name too long": "n" * 250 + "{}",
+    "below a link to nowhere": "link/{}",
+    "a folder": "folder{}",
+    "a device": "device{}",
+    "another kind": "table.xyz",
+}
 ENDING = {"encode": ".safetensors", "sample": ".png"}
 
 
 @pytest.fixture
 def no_work(monkeypatch):
     """Whatever the commands begin their work with fails."""
-    for owner, name in ((training, "open_model"), (training, "make_encoder"), (checkpoints, "load_model"),
-                        (contextual, "make_contextual")):  # fmt: skip
-        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("work was done before the place was tried"))
+    for owner, name in (
+        (training, "open_model"),
+        (training, "make_encoder"),
+        (checkpoints, "load_model"),
+        (contextual, "make_contextual"),
+    ):
+        monkeypatch.setattr(
+            owner, name, lambda *_, **__: pytest.fail("work was done before the place was tried")
+        )
 
 
 @pytest.fixture
@@ -57,19 +77,26 @@ def refused(relcore, arguments, cwd: Path) -> str:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.sampled_from(sorted(WRITERS.keys() - {"train"})), st.sampled_from(sorted(PLACES)))
-def test_a_place_that_cannot_be_written_is_refused_before_any_work(no_work, crowded, relcore, command, place):
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    no_work, crowded, relcore, command, place
+):
     out = PLACES[place].format(ENDING.get(command, ".parquet"))
     assert out.split("/")[0] in refused(relcore, [*WRITERS[command], "--out", out], crowded)
 
 
 @pytest.mark.parametrize("place", [FILE, f"{FILE}/run", "link/run", "taken"])
-def test_a_run_whose_files_cannot_be_written_is_refused_before_any_work(no_work, crowded, relcore, place):
-    (crowded / "taken" / "metrics.parquet").mkdir(parents=True)  # a folder in the place of one of its files
+def test_a_run_whose_files_cannot_be_written_is_refused_before_any_work(
+    no_work, crowded, relcore, place
+):
+    # A folder in the place of one of its files.
+    (crowded / "taken" / "metrics.parquet").mkdir(parents=True)
     assert place.split("/")[0] in refused(relcore, ["train", "--out", place], crowded)
 
 
 @pytest.mark.parametrize("command", WRITERS)
-def test_a_folder_without_permission_is_refused_before_any_work(no_work, crowded, relcore, monkeypatch, command):
+def test_a_folder_without_permission_is_refused_before_any_work(
+    no_work, crowded, relcore, monkeypatch, command
+):
     def denied(**_):
         raise PermissionError(13, "Permission denied")
 
@@ -85,15 +112,24 @@ def test_pictures_in_a_folder_of_that_name_are_refused_before_any_work(no_work, 
 
 
 @pytest.mark.parametrize("command", ["evaluate", "fusion", "synopsis", "screen", "sample"])
-def test_what_was_computed_is_printed_though_it_cannot_be_written(relcore, tmp_path, monkeypatch, command):
+def test_what_was_computed_is_printed_though_it_cannot_be_written(
+    relcore, tmp_path, monkeypatch, command
+):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     model = {"fusion": ["--model", "rte-micro"], "screen": ["--model", "rte-nano"], "synopsis": []}
-    done = relcore(*WRITERS[command], *model.get(command, FAST), "--out",
-                   tmp_path / f"a{ENDING.get(command, '.parquet')}", "--json")  # fmt: skip
-    assert done.returncode == 2 and "No space left" in done.stderr and list(tmp_path.iterdir()) == []
+    done = relcore(
+        *WRITERS[command],
+        *model.get(command, FAST),
+        "--out",
+        tmp_path / f"a{ENDING.get(command, '.parquet')}",
+        "--json",
+    )
+    assert (
+        done.returncode == 2 and "No space left" in done.stderr and list(tmp_path.iterdir()) == []
+    )
     assert json.loads(done.stdout).keys() & {"metrics", "words", "heads", "images"}
 
 
@@ -112,7 +148,9 @@ def test_a_sweep_that_is_done_draws_no_reference(relcore, tmp_path, monkeypatch)
     arguments = ["ablate", "--head", "L0H0", *FAST, "--out", tmp_path / "heads.parquet", "--json"]
     first = relcore(*arguments)
     assert first.returncode == 0, first.stderr
-    monkeypatch.setattr(interventions, "sample", lambda *_, **__: pytest.fail("nothing is left to draw"))
+    monkeypatch.setattr(
+        interventions, "sample", lambda *_, **__: pytest.fail("nothing is left to draw")
+    )
     assert relcore(*arguments).stdout == first.stdout
     refused = relcore(*arguments, "--seed", 1)
     assert refused.returncode == 2 and "another" in refused.stderr and "seeds" in refused.stderr

@@ -23,7 +23,10 @@ def test_word_vectors_do_not_depend_on_the_order_of_use():
 def test_a_token_does_not_depend_on_the_other_words(name):
     """Nothing of the relation leaks into other tokens: only the replaced word's row changes."""
     encoder = make_encoder(name)
-    a, b = (encoder.encode([f"red square is {word} blue circle"]).embeddings[0] for word in ("above", "below"))
+    a, b = (
+        encoder.encode([f"red square is {word} blue circle"]).embeddings[0]
+        for word in ("above", "below")
+    )
     assert (a != b).any(1).tolist() == [
         word == "above" for word in (*["red", "square", "is", "above", "blue", "circle"], "</s>")
     ]
@@ -40,7 +43,10 @@ def test_words_are_distinct_and_nearly_orthogonal():
 
 def test_without_positions_a_prompt_is_a_bag_of_words():
     swap = "blue circle is to the left of red square"
-    bags = [sorted(map(tuple, make_encoder("rte-nopos").encode([p]).embeddings[0].tolist())) for p in (PROMPT, swap)]
+    bags = [
+        sorted(map(tuple, make_encoder("rte-nopos").encode([p]).embeddings[0].tolist()))
+        for p in (PROMPT, swap)
+    ]
     assert bags[0] == bags[1]
     pooled = [make_encoder("rte").encode([p]).embeddings[0, [0, 7]] for p in (PROMPT, swap)]
     assert not torch.allclose(pooled[0], pooled[1].flip(0))
@@ -61,9 +67,13 @@ def test_positions_are_sines_and_cosines():
     assert len({tuple(row) for row in encoder.positions.tolist()}) == MAX_LENGTH
     text = encoder.encode(["the red square is above the blue circle"]).embeddings[0]
     # Subtracting two sums of the same vector leaves rounding of fp32 numbers below 6.
-    torch.testing.assert_close(text[0] - text[5], encoder.positions[0] - encoder.positions[5], atol=1e-6, rtol=0)
-    torch.testing.assert_close(encoder.positions[:, ::2] ** 2 + encoder.positions[:, 1::2] ** 2,
-                               torch.ones(MAX_LENGTH, encoder.dim // 2))  # fmt: skip
+    torch.testing.assert_close(
+        text[0] - text[5], encoder.positions[0] - encoder.positions[5], atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        encoder.positions[:, ::2] ** 2 + encoder.positions[:, 1::2] ** 2,
+        torch.ones(MAX_LENGTH, encoder.dim // 2),
+    )
     place, pair = 3, 10
     assert encoder.positions[place, 2 * pair] == pytest.approx(
         torch.sin(torch.tensor(place * 10000 ** (-2 * pair / encoder.dim))).item(), abs=1e-6
@@ -71,7 +81,9 @@ def test_positions_are_sines_and_cosines():
 
 
 def test_seeds_give_other_vectors():
-    assert not torch.equal(RandomTokenEncoder(seed=0).word("red"), RandomTokenEncoder(seed=1).word("red"))
+    assert not torch.equal(
+        RandomTokenEncoder(seed=0).word("red"), RandomTokenEncoder(seed=1).word("red")
+    )
 
 
 def test_a_word_never_seen_has_a_vector_of_its_own():
@@ -83,7 +95,9 @@ def test_a_word_never_seen_has_a_vector_of_its_own():
 
 def test_capitals_have_the_same_vectors():
     encoder = RandomTokenEncoder()
-    assert torch.equal(encoder.encode([PROMPT.upper()]).embeddings, encoder.encode([PROMPT]).embeddings)
+    assert torch.equal(
+        encoder.encode([PROMPT.upper()]).embeddings, encoder.encode([PROMPT]).embeddings
+    )
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -122,9 +136,15 @@ def test_unknown_encoder_is_named():
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_token_embeddings_are_golden(golden, name):
-    """fp32 bytes; positions are rounded first, as sines may differ in the last bit between machines."""
+    """fp32 bytes; positions are rounded first, as sines may differ in the last bit between
+    machines.
+    """
     encoder = make_encoder(name)
-    words = torch.stack([encoder.word(w) for w in sorted({w for p in suite(PHRASES) for w in p.split()})])
+    words = torch.stack(
+        [encoder.word(w) for w in sorted({w for p in suite(PHRASES) for w in p.split()})]
+    )
     golden(f"words {name}", hashlib.sha256(words.numpy().tobytes()).hexdigest())
     text = encoder.encode(suite(PHRASES)[:8]).embeddings
-    golden(f"tokens {name}", hashlib.sha256((text * 1000).round().int().numpy().tobytes()).hexdigest())
+    golden(
+        f"tokens {name}", hashlib.sha256((text * 1000).round().int().numpy().tobytes()).hexdigest()
+    )

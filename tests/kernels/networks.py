@@ -1,4 +1,6 @@
-"""Tiny networks for the tests of the kernels: what training would make matter is random, so that it matters."""
+"""Tiny networks for the tests of the kernels: what training would make matter is random, so that it
+matters.
+"""
 
 import torch
 
@@ -13,7 +15,9 @@ def stirred(scale: float, attention: float | None = None) -> DiT:
     torch.manual_seed(0)
     model = DiT(DiTConfig(depth=2, width=128)).eval().requires_grad_(False)
     for name, p in model.named_parameters():
-        p.add_((attention or scale if "W_Q" in name or "W_K" in name else scale) * torch.randn_like(p))
+        p.add_(
+            (attention or scale if "W_Q" in name or "W_K" in name else scale) * torch.randn_like(p)
+        )
     return model
 
 
@@ -23,7 +27,12 @@ def network(seed: int = 0) -> DiT:
     model = DiT(DiTConfig(depth=3, width=128)).eval().requires_grad_(False)
     for block in model.blocks:
         torch.nn.init.xavier_uniform_(block.cross_attn.W_O.weight)
-        for layer in (block.cross_attn.W_Q, block.cross_attn.W_K, block.cross_attn.W_V, block.cross_attn.W_O):
+        for layer in (
+            block.cross_attn.W_Q,
+            block.cross_attn.W_K,
+            block.cross_attn.W_V,
+            block.cross_attn.W_O,
+        ):
             layer.bias.normal_(0, 0.2)
     torch.nn.init.xavier_uniform_(model.unembed.weight)
     return model

@@ -89,11 +89,16 @@ def test_step_counts_the_sampling_steps(model, encoder):
 
 def test_an_edit_changes_the_picture_and_is_gone_afterwards(model, encoder):
     plain = forward(model, encoder)
-    with capture(model, edits={"blocks.*.cross_attn_out": lambda value, step: torch.zeros_like(value)}):
+    with capture(
+        model, edits={"blocks.*.cross_attn_out": lambda value, step: torch.zeros_like(value)}
+    ):
         blind = forward(model, encoder)
-        other = model(initial_noise([0, 1], 64), torch.tensor([0.1, 0.6]), encoder.encode(PROMPTS[::-1]))
+        other = model(
+            initial_noise([0, 1], 64), torch.tensor([0.1, 0.6]), encoder.encode(PROMPTS[::-1])
+        )
     assert not torch.allclose(plain, blind)
-    torch.testing.assert_close(blind, other, **CLOSE)  # without cross-attention the prompt does not matter
+    # Without cross-attention the prompt does not matter.
+    torch.testing.assert_close(blind, other, **CLOSE)
     assert torch.equal(forward(model, encoder), plain)
 
 
@@ -106,12 +111,16 @@ def test_the_tap_is_removed_after_an_exception(model, encoder):
 def test_unknown_names_and_nested_captures_are_refused(model):
     with pytest.raises(RelcoreError, match="nosuch"), capture(model, ["nosuch"]):
         pass
-    with capture(model, ["*.pattern"]), pytest.raises(RelcoreError, match="another capture"), capture(model, ["*.z"]):
+    with (
+        capture(model, ["*.pattern"]),
+        pytest.raises(RelcoreError, match="another capture"),
+        capture(model, ["*.z"]),
+    ):
         pass
     assert model.tap is None
 
 
-# --- copies: nothing is shared with the caller ---------------------------------------------------
+# --- copies: nothing is shared with the caller
 
 
 def two_passes(model, encoder, names=("*",), edits=None):
@@ -130,7 +139,9 @@ def test_edits_in_place_are_the_edits_out_of_place(model, encoder, data):
     names = st.sampled_from(activation_names(model))
     chosen = data.draw(st.dictionaries(names, st.sampled_from(CHANGES), min_size=1, max_size=6))
     plain, _ = two_passes(model, encoder, ())
-    in_place, out_of_place = ({name: lambda v, _, f=pair[k]: f(v) for name, pair in chosen.items()} for k in (0, 1))
+    in_place, out_of_place = (
+        {name: lambda v, _, f=pair[k]: f(v) for name, pair in chosen.items()} for k in (0, 1)
+    )
     outputs, cache = two_passes(model, encoder, edits=in_place)
     expected, recorded = two_passes(model, encoder, edits=out_of_place)
     assert all(map(torch.equal, outputs, expected))
@@ -201,7 +212,7 @@ def test_what_an_edit_must_return_is_said(model, encoder, edit, got):
     assert "\n" not in str(error.value)
 
 
-# --- batches: as if all pictures were drawn in one -----------------------------------------------
+# --- batches: as if all pictures were drawn in one
 
 
 def drawn(model, encoder, batch, **sampling):

@@ -1,4 +1,6 @@
-"""Screening and OV: the maps are the network's own, planted heads are found with their sign, and no others are."""
+"""Screening and OV: the maps are the network's own, planted heads are found with their sign, and no
+others are.
+"""
 
 import numpy as np
 import pandas as pd
@@ -42,12 +44,18 @@ CLOSE = {"rtol": 1e-3, "atol": 1e-3}
 
 
 def plant(model: DiT, vectors: Tensor, layer: int, head: int, sign: float = 1.0) -> None:
-    """Set one head's W_Q and W_K so that its map for vector i, of relation i, is exactly sign times that ramp."""
+    """Set one head's W_Q and W_K so that its map for vector i, of relation i, is exactly sign times
+    that ramp.
+    """
     attention, rows = model.blocks[layer].cross_attn, slice(head * D_HEAD, head * D_HEAD + 2)
     axis = torch.linspace(-1, 1, model.config.grid)
-    places = torch.stack([axis.expand(8, 8).flatten(), axis[:, None].expand(8, 8).flatten()], 1)  # [image, (x, y)]
+    # [image, (x, y)]
+    places = torch.stack([axis.expand(8, 8).flatten(), axis[:, None].expand(8, 8).flatten()], 1)
     directions = torch.nn.functional.normalize(torch.tensor(DIRECTIONS).float())
-    for linear, source, target in ((attention.W_Q, model.positions, places), (attention.W_K, vectors, directions)):
+    for linear, source, target in (
+        (attention.W_Q, model.positions, places),
+        (attention.W_K, vectors, directions),
+    ):
         linear.weight[head * D_HEAD : (head + 1) * D_HEAD] = 0
         linear.bias[head * D_HEAD : (head + 1) * D_HEAD] = 0
         inputs = torch.cat([source, torch.ones(len(source), 1)], 1).double()
@@ -71,9 +79,18 @@ def test_ramps_are_the_papers():
         torch.testing.assert_close(by_name[relation], line[:, None].expand(8, 8))
     for relation, line in (("right", steps), ("left", -steps)):
         torch.testing.assert_close(by_name[relation], line.expand(8, 8))
-    corner = {"upper left": (0, 0), "upper right": (0, 7), "lower left": (7, 0), "lower right": (7, 7)}
+    corner = {
+        "upper left": (0, 0),
+        "upper right": (0, 7),
+        "lower left": (7, 0),
+        "lower right": (7, 7),
+    }
     for relation, (y, x) in corner.items():
-        assert float(by_name[relation][y, x]) == float(by_name[relation].max()) == pytest.approx(2**0.5)
+        assert (
+            float(by_name[relation][y, x])
+            == float(by_name[relation].max())
+            == pytest.approx(2**0.5)
+        )
 
 
 def test_directions_agree_with_the_rule_that_labels_scenes():
@@ -107,11 +124,16 @@ def test_cosine_ignores_scale_and_offset_and_flips_with_the_sign(seed, scale, of
     other = score(offset - scale * maps)
     torch.testing.assert_close(other[0], -cosine, **CLOSE)
     torch.testing.assert_close(other[2], scale * energy, **CLOSE)
-    assert cosine.abs().max() <= 1 + 1e-6 and (projection.abs() <= energy[..., None] * (1 + 1e-5)).all()
+    assert (
+        cosine.abs().max() <= 1 + 1e-6
+        and (projection.abs() <= energy[..., None] * (1 + 1e-5)).all()
+    )
 
 
 def test_maps_from_weights_are_the_scores_of_a_network_whose_residual_stream_is_the_positions():
-    """With nothing else written into the stream, in every layer, captured q.k is the screened map."""
+    """With nothing else written into the stream, in every layer, captured q.k is the screened
+    map.
+    """
     model = network()
     silent = [model.patch_embed]
     for block in model.blocks:
@@ -139,9 +161,9 @@ def test_relation_vectors_are_means_over_words_and_prompts_after_the_mlp():
     names, relations, vectors = text_vectors(model, RTE, "relation")
     assert names == list(RELATIONS) and relations.tolist() == list(range(8))
     left = [
-        model.caption_mlp(torch.stack([RTE.word(w) + RTE.positions[3 + i] for i, w in enumerate(phrase.split())])).mean(
-            0
-        )
+        model.caption_mlp(
+            torch.stack([RTE.word(w) + RTE.positions[3 + i] for i, w in enumerate(phrase.split())])
+        ).mean(0)
         for phrase in PHRASES["left"]
     ]  # the relation's words always start at the fourth place, and every phrase has as many prompts
     torch.testing.assert_close(vectors[2], torch.stack(left).mean(0), **CLOSE)
@@ -164,7 +186,9 @@ def test_effect_vectors_sum_to_zero_and_the_bias_adds_one_map_to_all(token):
     torch.testing.assert_close(common, qk_maps(model, torch.zeros(1, 128)), **CLOSE)
 
 
-@pytest.mark.parametrize("encoder, token, sign", [(RTE, "relation", 1.0), (E5, "relation", 1.0), (E5, "shape2", -1.0)])
+@pytest.mark.parametrize(
+    "encoder, token, sign", [(RTE, "relation", 1.0), (E5, "relation", 1.0), (E5, "shape2", -1.0)]
+)
 def test_a_planted_head_is_found_with_its_sign(encoder, token, sign):
     model = network()
     plant(model, text_vectors(model, encoder, token)[2], layer=1, head=0, sign=sign)
@@ -175,14 +199,18 @@ def test_a_planted_head_is_found_with_its_sign(encoder, token, sign):
         sign * found.energy, 0.02
     )
     everywhere = nulls(model, encoder, token).set_index(["layer", "head"])
-    assert set(everywhere.null) == {"shuffled", "untrained"} | ({"words"} if encoder is RTE else set())
+    assert set(everywhere.null) == {"shuffled", "untrained"} | (
+        {"words"} if encoder is RTE else set()
+    )
     outside = (everywhere.cosine < everywhere.null_low) | (everywhere.cosine > everywhere.null_high)
     planted = outside.index.isin([(1, 0)])
     assert outside[planted].all() and outside[~planted].mean() <= 0.3
 
 
 def test_planted_words_are_found_by_the_papers_nine():
-    """A head built on the four straight words alone points all of theirs right, whatever the others do."""
+    """A head built on the four straight words alone points all of theirs right, whatever the others
+    do.
+    """
     model = network()
     names, _, vectors = text_vectors(model, RTE, "words")
     order = [names.index(word) for word in ("above", "below", "left", "right")]
@@ -199,13 +227,20 @@ def test_table_has_a_row_a_head_and_vector_and_the_mean_of_them():
         assert len(table) == 3 * 2 * (vectors + 1) and set(table.token) == {token}
         mean, rest = means(table), table[table.relation != "mean"]
         for measure in ("cosine", "projection", "energy"):
-            np.testing.assert_allclose(mean[measure], rest.groupby(["layer", "head"])[measure].mean(), atol=1e-4)
+            np.testing.assert_allclose(
+                mean[measure], rest.groupby(["layer", "head"])[measure].mean(), atol=1e-4
+            )
         np.testing.assert_allclose(rest.cosine, rest.projection / rest.energy, atol=1e-5)
-        assert mean.notna().to_numpy().all() and rest[["null_low", "null_high"]].isna().to_numpy().all()
+        assert (
+            mean.notna().to_numpy().all()
+            and rest[["null_low", "null_high"]].isna().to_numpy().all()
+        )
         # The rows are those of the maps, in the order of layers, heads and vectors.
         row = table.query("layer == 2 and head == 1 and vector == 'right'").iloc[0]
         names, _, source = text_vectors(model, RTE, token)
-        cosine = score(qk_maps(model, source[[names.index("right")]]))[0][2, 1, 0, RELATIONS.index("right")]
+        cosine = score(qk_maps(model, source[[names.index("right")]]))[0][
+            2, 1, 0, RELATIONS.index("right")
+        ]
         assert row.relation == "right" and row.cosine == pytest.approx(float(cosine), abs=1e-5)
 
 
@@ -235,25 +270,39 @@ def test_a_heads_scale_changes_its_energy_only():
 
 @pytest.mark.parametrize("token", ["relation", "words"])
 def test_centring_removes_what_all_relations_share(token):
-    """A bias of W_K, and a common part of all vectors, change nothing once centred; uncentred they do."""
+    """A bias of W_K, and a common part of all vectors, change nothing once centred; uncentred they
+    do.
+    """
     model, other = network(), network()
     for block in other.blocks:
-        block.cross_attn.W_K.bias += 3 * torch.randn(128, generator=torch.Generator().manual_seed(0))
+        block.cross_attn.W_K.bias += 3 * torch.randn(
+            128, generator=torch.Generator().manual_seed(0)
+        )
     for centred in (True, False):
-        before, after = screen(model, RTE, token, centred=centred), screen(other, RTE, token, centred=centred)
+        before, after = (
+            screen(model, RTE, token, centred=centred),
+            screen(other, RTE, token, centred=centred),
+        )
         assert np.allclose(before.cosine, after.cosine, atol=1e-3) == centred
 
 
 def test_mean_projection_needs_no_centring_when_every_relation_counts_once():
-    """The eight ramps sum to zero, so a common map cancels in the mean projection (not in the mean cosine)."""
-    before, after = (means(screen(network(), RTE, centred=centred)).projection for centred in (False, True))
+    """The eight ramps sum to zero, so a common map cancels in the mean projection (not in the mean
+    cosine).
+    """
+    before, after = (
+        means(screen(network(), RTE, centred=centred)).projection for centred in (False, True)
+    )
     np.testing.assert_allclose(before, after, atol=1e-3)
 
 
 def test_effects_of_length_alone_cancel_in_the_mean():
-    """RTE's shape words know the relation by the phrase's length only; relations of a pair share it, and cancel."""
+    """RTE's shape words know the relation by the phrase's length only; relations of a pair share
+    it, and cancel.
+    """
     np.testing.assert_allclose(means(screen(network(), RTE, "shape2")).cosine, 0, atol=1e-3)
-    nowhere = screen(network(), make_encoder("rte-nopos"), "shape2", centred=True)  # no effect at all: flat maps
+    # No effect at all: flat maps.
+    nowhere = screen(network(), make_encoder("rte-nopos"), "shape2", centred=True)
     assert (nowhere.cosine == 0).all()
 
 
@@ -271,9 +320,16 @@ def test_an_untrained_networks_heads_stay_mostly_inside_every_null(encoder, toke
     for seed in range(1000, 1003):
         torch.manual_seed(seed)
         table = nulls(DiT(DiTConfig(depth=3, width=192)), encoder, token, draws=1000)
-        outside.append(table.assign(out=(table.cosine < table.null_low) | (table.cosine > table.null_high)))
-    share = {null: np.concatenate([t.out[t.null == null] for t in outside]).mean() for null in outside[0].null.unique()}
-    assert set(share) == ({"shuffled", "words", "untrained"} if encoder is RTE else {"shuffled", "untrained"})
+        outside.append(
+            table.assign(out=(table.cosine < table.null_low) | (table.cosine > table.null_high))
+        )
+    share = {
+        null: np.concatenate([t.out[t.null == null] for t in outside]).mean()
+        for null in outside[0].null.unique()
+    }
+    assert set(share) == (
+        {"shuffled", "words", "untrained"} if encoder is RTE else {"shuffled", "untrained"}
+    )
     assert share["untrained"] < 0.15 and max(share.values()) < 0.3
 
 
@@ -295,12 +351,18 @@ def test_a_head_writes_what_it_is_seen_to_write_when_it_attends_to_one_token():
     written = write_directions(model, vectors)  # [layer, head, vector, d]
     for token in (0, 5):
         one_hot = torch.nn.functional.one_hot(torch.tensor(token), vectors.shape[0]).float()
-        edits = {"blocks.*.cross_attn.pattern": lambda pattern, _, one_hot=one_hot: one_hot.expand_as(pattern)}
+        edits = {
+            "blocks.*.cross_attn.pattern": lambda pattern, _, one_hot=one_hot: one_hot.expand_as(
+                pattern
+            )
+        }
         with capture(model, ["blocks.*.cross_attn.result"], edits) as cache:
             model(torch.randn(1, 3, 64, 64), torch.tensor([0.3]), text)
         for layer in range(3):
             result = cache[f"blocks.{layer}.cross_attn.result", 0][0]  # [head, image, d]
-            torch.testing.assert_close(written[layer, :, token, None].expand_as(result), result, **CLOSE)
+            torch.testing.assert_close(
+                written[layer, :, token, None].expand_as(result), result, **CLOSE
+            )
 
 
 def test_ov_is_the_part_without_biases():
@@ -319,11 +381,15 @@ def test_ov_of_no_head(layer, head):
 
 def test_errors_say_what_to_take_instead():
     model = network()
-    with pytest.raises(RelcoreError, match="'shape3': choose from relation, words, color1, shape1, color2, shape2"):
+    with pytest.raises(
+        RelcoreError, match="'shape3': choose from relation, words, color1, shape1, color2, shape2"
+    ):
         screen(model, RTE, "shape3")
     with pytest.raises(RelcoreError, match="'guess': choose from shuffled, words, untrained"):
         screen(model, RTE, null="guess")
-    with pytest.raises(RelcoreError, match="'e5' has no vector for a single word: .* relation, or one of"):
+    with pytest.raises(
+        RelcoreError, match="'e5' has no vector for a single word: .* relation, or one of"
+    ):
         screen(model, E5, "words")
     for encoder, token in ((E5, "relation"), (RTE, "shape2")):
         with pytest.raises(RelcoreError, match="take the null shuffled or untrained"):
@@ -336,13 +402,15 @@ def test_every_token_of_the_list_can_be_screened():
     assert len(suite(PHRASES)) == 264 and set(circuits.OTHER_WORDS) & set(WORDS) == set()
 
 
-# --- agreement between measures --------------------------------------------------------------------
+# --- agreement between measures
 
 
 def test_agreement_is_spearmans_of_every_two_measures():
     rng = np.random.default_rng(0)
     a = rng.normal(size=40)
-    heads = pd.DataFrame({"a": a, "same ranks": np.exp(3 * a), "opposite": -a, "noise": rng.normal(size=40)})
+    heads = pd.DataFrame(
+        {"a": a, "same ranks": np.exp(3 * a), "opposite": -a, "noise": rng.normal(size=40)}
+    )
     heads["tied"] = heads.a.round()
     table = agreement(heads, draws=400).set_index(["first", "second"])
     assert len(table) == 10 and (table.n == 40).all()
@@ -350,8 +418,12 @@ def test_agreement_is_spearmans_of_every_two_measures():
     for (first, second), row in table.iterrows():
         assert row.rho == pytest.approx(expected.loc[first, second])
         assert row.low <= row.rho <= row.high
-    assert table.loc[("a", "same ranks"), ["rho", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
-    assert table.loc[("a", "opposite"), ["rho", "low", "high"]].tolist() == pytest.approx([-1, -1, -1])
+    assert table.loc[("a", "same ranks"), ["rho", "low", "high"]].tolist() == pytest.approx(
+        [1, 1, 1]
+    )
+    assert table.loc[("a", "opposite"), ["rho", "low", "high"]].tolist() == pytest.approx(
+        [-1, -1, -1]
+    )
     noise = table.loc[("a", "noise")]
     assert noise.low < 0 < noise.high and 0.4 < noise.high - noise.low < 0.8  # about 4 / sqrt(40)
 
@@ -360,10 +432,11 @@ def test_agreement_with_a_measure_that_does_not_vary():
     heads = pd.DataFrame({"a": [1.0, 2, 3], "flat": [0.0, 0, 0], "nearly": [0.0, 0, 1]})
     table = agreement(heads, draws=100).set_index(["first", "second"])
     assert table.loc[("a", "flat"), ["rho", "low", "high"]].isna().all()
-    assert table.loc[("a", "nearly"), ["rho", "low", "high"]].notna().all()  # though some draws are constant
+    # Though some draws are constant.
+    assert table.loc[("a", "nearly"), ["rho", "low", "high"]].notna().all()
 
 
-# --- released models -----------------------------------------------------------------------------------
+# --- released models
 
 
 def test_a_model_without_a_checkpoint_is_screened_by_its_table(tmp_path, monkeypatch):
@@ -381,20 +454,29 @@ def test_a_model_without_a_checkpoint_is_screened_by_its_table(tmp_path, monkeyp
         screened("nosuch", "words")
 
 
-# --- along training -----------------------------------------------------------------------------------
+# --- along training
 
 
 def test_a_heads_birth_is_screening_of_every_snapshot(tmp_path):
     models = {8000: network(), 16000: network(1)}
     for samples, model in models.items():
         file = tmp_path / "snapshots" / f"{samples:09d}.safetensors"
-        save_model(file, model.state_dict(), model.config, {"recipe": {"encoder": "rte"}, "samples": samples})
+        save_model(
+            file,
+            model.state_dict(),
+            model.config,
+            {"recipe": {"encoder": "rte"}, "samples": samples},
+        )
     table = along_training(tmp_path, ["relation", "shape2"], draws=20)
     assert len(table) == 2 * 2 * len(means(screen(network(), RTE, draws=20)))
     assert set(table.token) == {"relation", "shape2"}
     for samples, model in models.items():
-        model.load_state_dict({name: w.bfloat16().float() for name, w in model.state_dict().items()})
+        model.load_state_dict(
+            {name: w.bfloat16().float() for name, w in model.state_dict().items()}
+        )
         mine = table[(table.samples == samples) & (table.token == "relation")]
-        np.testing.assert_allclose(mine.cosine, means(screen(model, RTE, draws=20)).cosine, atol=1e-6)
+        np.testing.assert_allclose(
+            mine.cosine, means(screen(model, RTE, draws=20)).cosine, atol=1e-6
+        )
     with pytest.raises(RelcoreError, match="--snapshots"):
         along_training(tmp_path / "snapshots")

@@ -1,4 +1,6 @@
-"""Variance partition, effect vectors and probes: planted effects come back, and nothing that was not planted."""
+"""Variance partition, effect vectors and probes: planted effects come back, and nothing that was
+not planted.
+"""
 
 import numpy as np
 import pandas as pd
@@ -27,8 +29,12 @@ FACTORS = factor_table(PROMPTS, TEXT)
 NAMES = ["relation", "object2", "shape1"]
 
 
-def planted(factors: pd.DataFrame, d: int = 12, noise: float = 0.0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Vectors that are a sum of one known effect a factor, and the effects, which sum to zero over the levels."""
+def planted(
+    factors: pd.DataFrame, d: int = 12, noise: float = 0.0
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Vectors that are a sum of one known effect a factor, and the effects, which sum to zero over
+    the levels.
+    """
     generator = torch.Generator().manual_seed(0)
     known, vectors = {}, noise * torch.randn(len(factors), d, generator=generator)
     for name, column in factors.items():
@@ -87,8 +93,12 @@ def test_independent_factors_share_the_variance_out_exactly():
 def test_partition_does_not_depend_on_scale_shift_or_rotation():
     vectors, _ = planted(FACTORS[NAMES], noise=1.0)
     turn = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1)))[0]
-    before, after = (variance_partition(v, FACTORS[NAMES], 9) for v in (vectors, 7 * vectors @ turn + 3))
-    np.testing.assert_allclose(before[["marginal", "partial"]], after[["marginal", "partial"]], atol=1e-5)
+    before, after = (
+        variance_partition(v, FACTORS[NAMES], 9) for v in (vectors, 7 * vectors @ turn + 3)
+    )
+    np.testing.assert_allclose(
+        before[["marginal", "partial"]], after[["marginal", "partial"]], atol=1e-5
+    )
 
 
 def test_permutations_find_a_planted_factor_and_no_other():
@@ -124,14 +134,18 @@ def test_a_probe_reads_a_code_that_all_shapes_share_and_not_one_that_each_has_of
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
-    return {name: fusion(make_encoder(name)).set_index(["token", "measure"]) for name in ("rte", "rte-nopos", "e5")}
+    return {
+        name: fusion(make_encoder(name)).set_index(["token", "measure"])
+        for name in ("rte", "rte-nopos", "e5")
+    }
 
 
 def test_random_tokens_hold_nothing_of_the_relation_but_their_place(tables):
     for shape in ("shape1", "shape2"):
         for encoder in ("rte", "rte-nopos"):
             assert abs(tables[encoder].value[shape, "relation at equal length"]) < 1e-9
-    assert tables["rte"].value["shape2", "relation"] > 0.01  # longer phrases push the second object along
+    # Longer phrases push the second object along.
+    assert tables["rte"].value["shape2", "relation"] > 0.01
     assert abs(tables["rte-nopos"].value["shape2", "relation"]) < 1e-9
 
 
@@ -147,7 +161,7 @@ def test_fusion_says_how_many_prompts_it_saw(tables):
     assert tables["e5"].value.between(-1e-9, 1 + 1e-9).all()
 
 
-# --- telling another relation in some words -------------------------------------------------------------
+# --- telling another relation in some words
 
 
 def test_rewired_words_hold_the_effect_of_the_other_relation_and_no_other_word_moves():
@@ -158,9 +172,14 @@ def test_rewired_words_hold_the_effect_of_the_other_relation_and_no_other_word_m
     mine = (plain.roles == ROLES.index("shape2")) & plain.mask
     moved = (rewired.embeddings - plain.embeddings)[mine]
     torch.testing.assert_close(moved, (v[0] - v[2]).expand_as(moved), rtol=1e-4, atol=1e-4)
-    assert torch.equal(rewired.embeddings[~mine], plain.embeddings[~mine]) and torch.equal(rewired.mask, plain.mask)
-    # Along the direction that tells the two apart, the rewired words lie where those of "above" lie.
-    above = e5.encode([p.replace(PHRASES["left"][0], "above") for p in prompts if PHRASES["left"][0] in p])
+    assert torch.equal(rewired.embeddings[~mine], plain.embeddings[~mine]) and torch.equal(
+        rewired.mask, plain.mask
+    )
+    # Along the direction that tells the two apart, the rewired words lie where those of "above"
+    # lie.
+    above = e5.encode(
+        [p.replace(PHRASES["left"][0], "above") for p in prompts if PHRASES["left"][0] in p]
+    )
     axis = v[0] - v[2]
     along = [word_vectors(text, "shape2") @ axis for text in (plain, rewired, above)]
     low, high, target = (float(a.mean()) for a in along)
@@ -173,9 +192,14 @@ def test_rewiring_to_its_own_relation_or_to_none_changes_nothing():
     for other in (lambda p: "above", lambda p: None):
         rewired = Rewired(e5, ["shape1", "special"], other).encode(prompts)
         torch.testing.assert_close(rewired.embeddings, plain.embeddings)
-    far = Rewired(e5, ["shape1"], lambda p: "below", strength=3.0).encode(prompts).embeddings - plain.embeddings
+    far = (
+        Rewired(e5, ["shape1"], lambda p: "below", strength=3.0).encode(prompts).embeddings
+        - plain.embeddings
+    )
     v = relation_effects(e5, "shape1")
-    torch.testing.assert_close(far.abs().amax((0, 1)), (3 * v[1] - v[0]).abs(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        far.abs().amax((0, 1)), (3 * v[1] - v[0]).abs(), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_random_tokens_of_objects_tell_no_relation_but_by_their_place():

@@ -1,4 +1,6 @@
-"""The QK of one head: drawn maps are q.k, words are found at their places, planes and synonyms are told apart."""
+"""The QK of one head: drawn maps are q.k, words are found at their places, planes and synonyms are
+told apart.
+"""
 
 import pytest
 import torch
@@ -32,7 +34,9 @@ def test_drawn_maps_are_the_scores_without_their_scale(tiny):
     assert maps.shape[:2] == (3, 2)
     wanted = cache["blocks.1.cross_attn.scores", 1][:2, 1] * 8  # [picture, image, token]
     words = len(PROMPT.split())
-    torch.testing.assert_close(maps[1].flatten(-2)[:, :words], wanted.transpose(1, 2)[:, :words], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        maps[1].flatten(-2)[:, :words], wanted.transpose(1, 2)[:, :words], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_words_are_found_at_their_places():

@@ -1,4 +1,6 @@
-"""Interventions: what must change nothing changes nothing; what is taken away is gone; tables say what was run."""
+"""Interventions: what must change nothing changes nothing; what is taken away is gone; tables say
+what was run.
+"""
 
 import itertools
 import re
@@ -38,7 +40,10 @@ from relcore.kernels.interventions import (
 from relcore.model.diffusion import sample
 
 # Phrases of different lengths, so that batches have padding.
-PROMPTS = ["red square is above blue circle", "blue triangle is diagonally up and left from red square"]
+PROMPTS = [
+    "red square is above blue circle",
+    "blue triangle is diagonally up and left from red square",
+]
 SEEDS = [3, 4]
 STEPS = {"steps": 3}  # two guided steps, and one after guidance has stopped
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -72,11 +77,19 @@ def test_ablating_no_head_and_masking_no_word_change_no_bit(model, encoder):
 def test_zeroing_all_cross_attention_heads_is_removing_cross_attention(model, encoder):
     def removed(batch):
         bias = [block.cross_attn.W_O.bias for block in model.blocks]
-        return {f"blocks.{i}.cross_attn_out": lambda out, step, i=i: bias[i].expand_as(out) for i in range(2)}
+        return {
+            f"blocks.{i}.cross_attn_out": lambda out, step, i=i: bias[i].expand_as(out)
+            for i in range(2)
+        }
 
     zeroed = outputs(model, encoder, ablate(heads_of(model, ["cross_attn"])))
     same(zeroed, outputs(model, encoder, removed), **CLOSE)
-    same(zeroed, outputs(model, encoder, ablate(heads_of(model, ["cross_attn"])), PROMPTS[::-1]), **CLOSE)  # no text
+    # No text.
+    same(
+        zeroed,
+        outputs(model, encoder, ablate(heads_of(model, ["cross_attn"])), PROMPTS[::-1]),
+        **CLOSE,
+    )
     assert differ(zeroed, outputs(model, encoder))
 
 
@@ -114,7 +127,9 @@ def test_ablation_of_a_picture_does_not_depend_on_its_batch(model, encoder):
     prompts, seeds = PROMPTS * 3, list(range(6))
     draw = drawn_with(ablate(heads_of(model), pool, seed=1))
     together = draw(model, encoder, prompts, seeds, **STEPS).int()
-    alone = torch.cat([draw(model, encoder, [p], [s], **STEPS) for p, s in zip(prompts, seeds, strict=True)]).int()
+    alone = torch.cat(
+        [draw(model, encoder, [p], [s], **STEPS) for p, s in zip(prompts, seeds, strict=True)]
+    ).int()
     assert (together - alone).abs().max() <= 1  # rounding at the pixel
 
 
@@ -142,7 +157,9 @@ def test_masking_words_equals_a_text_that_hides_them(model, encoder):
     class Hiding:
         def encode(self, prompts):
             text = encoder.encode(prompts)
-            text.mask &= (text.roles != ROLES.index("relation")) | (text.roles == ROLES.index("special"))
+            text.mask &= (text.roles != ROLES.index("relation")) | (
+                text.roles == ROLES.index("special")
+            )
             return text
 
     same(outputs(model, encoder, mask_tokens(["relation"])), outputs(model, Hiding()), **CLOSE)
@@ -184,12 +201,16 @@ def test_a_patched_head_writes_the_donors_result(model, encoder):
     _, donor = batch.draw([name], prompts=others)
     _, plain = batch.draw([name])
     _, cache = batch.draw([name], patch([Head(0, 1)])(batch))
-    torch.testing.assert_close(cache[name, 0][:2, 1], donor[name, 0][:2, 1], **CLOSE)  # first step: same input
-    torch.testing.assert_close(cache[name, 0][2:], plain[name, 0][2:], **CLOSE)  # unconditional half
+    # First step: same input.
+    torch.testing.assert_close(cache[name, 0][:2, 1], donor[name, 0][:2, 1], **CLOSE)
+    # Unconditional half.
+    torch.testing.assert_close(cache[name, 0][2:], plain[name, 0][2:], **CLOSE)
     torch.testing.assert_close(cache[name, 0][:2, 0], plain[name, 0][:2, 0], **CLOSE)
 
 
-def test_patching_along_all_directions_is_patching_whole_and_along_one_moves_only_that(model, encoder):
+def test_patching_along_all_directions_is_patching_whole_and_along_one_moves_only_that(
+    model, encoder
+):
     whole = outputs(model, encoder, patch([Head(0, 1)]))
     basis = torch.linalg.qr(torch.randn(128, 128, generator=torch.Generator().manual_seed(0)))[0]
     same(outputs(model, encoder, patch([Head(0, 1)], directions=basis)), whole, **CLOSE)
@@ -204,7 +225,11 @@ def test_patching_along_all_directions_is_patching_whole_and_along_one_moves_onl
 @pytest.mark.parametrize("prompt", suite()[::7])
 def test_the_opposite_relation_is_an_involution_with_the_same_objects(prompt):
     there, back = parse(opposite(prompt)), parse(opposite(opposite(prompt)))
-    assert (there.colors, there.shapes) == (back.colors, back.shapes) == (parse(prompt).colors, parse(prompt).shapes)
+    assert (
+        (there.colors, there.shapes)
+        == (back.colors, back.shapes)
+        == (parse(prompt).colors, parse(prompt).shapes)
+    )
     assert RELATIONS[there.relation] == OPPOSITE[RELATIONS[parse(prompt).relation]]
     assert back.relation == parse(prompt).relation
     assert parse(with_relation(prompt, "left")).relation == RELATIONS.index("left")
@@ -231,7 +256,9 @@ def test_a_sweep_is_resumed_and_refuses_other_settings(model, encoder, tmp_path,
     resumed = sweep(model, encoder, three, PROMPTS, [0, 1], file, {"checkpoint": "a"}, **STEPS)
     assert len(ran) == 1
     pd.testing.assert_frame_equal(resumed, whole)
-    assert set(sweep(model, encoder, two, PROMPTS, [0, 1], file, {"checkpoint": "a"}, **STEPS).intervention) == set(two)
+    assert set(
+        sweep(model, encoder, two, PROMPTS, [0, 1], file, {"checkpoint": "a"}, **STEPS).intervention
+    ) == set(two)
     for change in ({"checkpoint": "b"}, {"checkpoint": "a", "method": "zero"}):
         with pytest.raises(RelcoreError, match="another (checkpoint|method)"):
             sweep(model, encoder, three, PROMPTS, [0, 1], file, change, **STEPS)
@@ -240,7 +267,9 @@ def test_a_sweep_is_resumed_and_refuses_other_settings(model, encoder, tmp_path,
 
 
 def rows(hits, **columns):
-    table = pd.DataFrame({"relation_loose": hits, "prompt": PROMPTS[0], "seed": range(len(hits)), **columns})
+    table = pd.DataFrame(
+        {"relation_loose": hits, "prompt": PROMPTS[0], "seed": range(len(hits)), **columns}
+    )
     return table.assign(**{m: True for m in ("color", "shape", "binding", "relation_strict")})
 
 
@@ -249,7 +278,9 @@ def test_outcomes_are_paired_with_the_baseline():
     table = outcomes(pd.concat([plain, cut.iloc[::-1]])).set_index(["intervention", "metric"])
     loose = table.loc[("cut", "relation_loose")]
     assert (loose.value, loose.change, loose.n) == (0.25, -0.5, 4)
-    assert loose.change_high - loose.change == pytest.approx(1.96 * np.std([-1, 0, -1, 0], ddof=1) / 2)
+    assert loose.change_high - loose.change == pytest.approx(
+        1.96 * np.std([-1, 0, -1, 0], ddof=1) / 2
+    )
     assert (table.loc["none"][["change", "change_low", "change_high"]] == 0).all(axis=None)
     with pytest.raises(RelcoreError, match="no intervention 'none'"):
         outcomes(cut)
@@ -259,7 +290,9 @@ def test_chance_shuffles_relations_and_donors_are_judged_by_places():
     relations = ["left", "right"] * 50
     prompts = [f"red square is to the {relation} of blue circle" for relation in relations]
     dx = np.where(np.array(relations) == "left", -30, 30)
-    places = pd.DataFrame({"dx": dx, "dy": 0.0, "binding": True, "relation": relations, "prompt": prompts})
+    places = pd.DataFrame(
+        {"dx": dx, "dy": 0.0, "binding": True, "relation": relations, "prompt": prompts}
+    )
     mean, low, high = chance(places)
     assert low <= 0.5 <= high and mean == pytest.approx(0.5, abs=0.02)
     assert chance(places.assign(binding=False))[0] == 0
@@ -278,13 +311,15 @@ def test_capture_is_closed_after_a_failing_intervention(model, encoder):
         assert sample(model, encoder, PROMPTS, SEEDS, **STEPS).shape == (2, 64, 64, 3)
 
 
-# --- few heads ----------------------------------------------------------------------------------------------------
+# --- few heads
 
 
 @given(st.sets(st.integers(0, 3), min_size=1), st.permutations(range(4)))
 def test_the_smallest_set_is_the_needed_one_whatever_the_ranking(needed, ranking):
     heads = [Head(0, k) for k in range(4)]
-    found = smallest_set([heads[k] for k in ranking], lambda only: float(needed <= {h.head for h in only}), 1.0)
+    found = smallest_set(
+        [heads[k] for k in ranking], lambda only: float(needed <= {h.head for h in only}), 1.0
+    )
     assert {h.head for h in found} == needed
 
 
@@ -297,7 +332,10 @@ def test_of_heads_that_stand_in_for_each_other_one_is_kept():
 def test_heads_are_ranked_by_what_is_lost_without_them(tiny):
     heads = heads_of(tiny, ["cross_attn"])
     loss = [-0.1, 0.0, -0.7, -0.3]
-    rows = [{"intervention": str(h), "metric": "relation_loose", "change": c} for h, c in zip(heads, loss, strict=True)]
+    rows = [
+        {"intervention": str(h), "metric": "relation_loose", "change": c}
+        for h, c in zip(heads, loss, strict=True)
+    ]
     ranked = most_needed(tiny, pd.DataFrame(rows))
     assert ranked == [heads[k] for k in (2, 3, 0, 1)]
     with pytest.raises(RelcoreError, match=re.escape(str(heads[3]))):

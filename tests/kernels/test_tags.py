@@ -1,4 +1,6 @@
-"""Tags: planted directions are found, fitted prompts are never judged, and nothing is read that is not there."""
+"""Tags: planted directions are found, fitted prompts are never judged, and nothing is read that is
+not there.
+"""
 
 import numpy as np
 import pandas as pd
@@ -31,7 +33,9 @@ D = 8
 
 
 def tokens(common=2.0, signed=0.0, noise=0.1, steps=3, prompts=None, each=2) -> Tokens:
-    """`each` tokens an object; object 1 holds +common on axis 0 and, by its colour's sign, signed on axis 1."""
+    """`each` tokens an object; object 1 holds +common on axis 0 and, by its colour's sign, signed
+    on axis 1.
+    """
     rng, rows, values = np.random.default_rng(0), [], []
     for k, prompt in enumerate(prompts or suite()):
         parsed = parse(prompt)
@@ -41,7 +45,18 @@ def tokens(common=2.0, signed=0.0, noise=0.1, steps=3, prompts=None, each=2) -> 
                 if role == "object1":
                     vector[0] += common
                     vector[1] += signed * (1 if parsed.colors[0] == 0 else -1)
-                rows.append((k, prompt, k, RELATIONS[parsed.relation], COLORS[parsed.colors[0]], role, 0, 1.0))
+                rows.append(
+                    (
+                        k,
+                        prompt,
+                        k,
+                        RELATIONS[parsed.relation],
+                        COLORS[parsed.colors[0]],
+                        role,
+                        0,
+                        1.0,
+                    )
+                )
                 values.append(vector)
     columns = ["picture", "prompt", "seed", "relation", "color1", "role", "image", "share"]
     values = torch.tensor(np.array(values), dtype=torch.float32)
@@ -50,15 +65,21 @@ def tokens(common=2.0, signed=0.0, noise=0.1, steps=3, prompts=None, each=2) -> 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What an untrained network draws shows no objects: its pictures are swapped for scenes drawn to the prompt."""
+    """What an untrained network draws shows no objects: its pictures are swapped for scenes drawn
+    to the prompt.
+    """
     real = Batch.draw
 
     def draw(batch, names=(), edits=None, prompts=None):
         cache = real(batch, names, edits, prompts)[1]
         parsed = [parse(p) for p in batch.prompts]
         xy = np.array([[[32, 40], [96, 88]]] * len(parsed), dtype=float)
-        scenes = Scenes(np.array([p.colors for p in parsed]), np.array([p.shapes for p in parsed]), xy,
-                        np.array([p.relation for p in parsed]))  # fmt: skip
+        scenes = Scenes(
+            np.array([p.colors for p in parsed]),
+            np.array([p.shapes for p in parsed]),
+            xy,
+            np.array([p.relation for p in parsed]),
+        )
         return torch.from_numpy(render(scenes, 64)), cache
 
     monkeypatch.setattr(Batch, "draw", draw)
@@ -66,7 +87,9 @@ def drawn(monkeypatch):
 
 def test_tokens_hold_what_the_network_held_at_the_objects(tiny, drawn):
     encoder, prompts, head = make_encoder("rte"), suite()[:4], Head(1, 1)
-    got = collect(tiny, encoder, prompts, [0], ["blocks.*.resid_post"], [head], background=3, batch=2, steps=2)
+    got = collect(
+        tiny, encoder, prompts, [0], ["blocks.*.resid_post"], [head], background=3, batch=2, steps=2
+    )
     assert set(got.values) == {"blocks.0.resid_post", "blocks.1.resid_post", "L1H1"}
     assert all(v.shape == (2, len(got.table), 128) for v in got.values.values())
     assert (got.table.groupby(["picture", "role"]).size().unstack()["background"] == 3).all()
@@ -77,8 +100,12 @@ def test_tokens_hold_what_the_network_held_at_the_objects(tiny, drawn):
         rows = got.where(picture=k, role="object2")
         assert list(rows.table.image) == list(np.flatnonzero(shares[1] >= module.COVERED))
         places = torch.tensor(list(rows.table.image))
-        torch.testing.assert_close(rows.values["blocks.1.resid_post"][1], cache["blocks.1.resid_post", 1][k, places])
-        torch.testing.assert_close(rows.values["L1H1"][0], cache["blocks.1.cross_attn.result", 0][k, 1, places])
+        torch.testing.assert_close(
+            rows.values["blocks.1.resid_post"][1], cache["blocks.1.resid_post", 1][k, places]
+        )
+        torch.testing.assert_close(
+            rows.values["L1H1"][0], cache["blocks.1.cross_attn.result", 0][k, 1, places]
+        )
 
 
 def test_no_object_at_all_is_an_error(tiny):
@@ -113,7 +140,9 @@ def test_stability_of_one_direction_and_of_none():
     cosines = stability(tokens(), "x").groupby("over").cosine
     assert cosines.min().min() > 0.95
     assert dict(cosines.size()) == {"relation": 28, "step": 3}
-    assert stability(tokens(common=0.0), "x").set_index("over").cosine["relation"].abs().max() < 0.95
+    assert (
+        stability(tokens(common=0.0), "x").set_index("over").cosine["relation"].abs().max() < 0.95
+    )
 
 
 def test_folds_never_share_a_prompt_and_balance_what_it_names():
@@ -124,14 +153,22 @@ def test_folds_never_share_a_prompt_and_balance_what_it_names():
         for column in ("color1", "relation"):
             counts = table.assign(fold=fold).groupby(["fold", column]).size()
             assert counts.nunique() == 1
-    assert table.assign(fold=folds(table, "relation", 8)).groupby("fold").relation.nunique().eq(1).all()
+    assert (
+        table.assign(fold=folds(table, "relation", 8))
+        .groupby("fold")
+        .relation.nunique()
+        .eq(1)
+        .all()
+    )
     with pytest.raises(RelcoreError, match="do not fill 9 folds"):
         folds(table, "relation", 9)
 
 
 def test_prediction_finds_what_is_there_and_nothing_else():
     sure = prediction(tokens(common=2.0), "x", draws=20)
-    assert (sure.auc > 0.99).all() and (sure.low <= sure.auc).all() and (sure.auc <= sure.high).all()
+    assert (
+        (sure.auc > 0.99).all() and (sure.low <= sure.auc).all() and (sure.auc <= sure.high).all()
+    )
     nothing = prediction(tokens(common=0.0, noise=1.0), "x", [0], draws=50).iloc[0]
     assert 0.3 < nothing.auc < 0.65
     assert nothing.n == 4 * 96 and nothing.prompts == 96
@@ -141,7 +178,10 @@ def test_signed_tag_needs_a_fit_within_each_colour():
     planted = tokens(common=0.0, signed=3.0, noise=0.3)
     assert prediction(planted, "x", [0], draws=0).auc[0] < 0.7
     assert prediction(planted, "x", [0], within="color1", draws=0).auc[0] > 0.99
-    assert prediction(planted, "x", [0], within="color1", by="relation", number=8, draws=0).auc[0] > 0.99
+    assert (
+        prediction(planted, "x", [0], within="color1", by="relation", number=8, draws=0).auc[0]
+        > 0.99
+    )
 
 
 def test_probe_reads_a_tag_and_no_more_than_chance_without_one():
@@ -155,15 +195,21 @@ def test_probe_reads_a_tag_and_no_more_than_chance_without_one():
 
 
 def test_interval_is_over_prompts_not_tokens():
-    table = pd.DataFrame({"prompt": np.repeat(list("abcd"), 100), "value": np.repeat([0.0, 0.0, 1.0, 1.0], 100)})
+    table = pd.DataFrame(
+        {"prompt": np.repeat(list("abcd"), 100), "value": np.repeat([0.0, 0.0, 1.0, 1.0], 100)}
+    )
     mean, low, high = over_prompts(table, "value")
-    assert mean == 0.5 and low < 0.1 and high > 0.9  # of 400 independent tokens it would be .45 to .55
+    # Of 400 independent tokens it would be .45 to .55.
+    assert mean == 0.5 and low < 0.1 and high > 0.9
 
 
 def test_levels_are_means_by_role():
     planted = tokens(common=2.0, noise=0.0)
     rows = levels(planted, "x", torch.eye(D)[0]).set_index(["role", "step"])
-    assert rows.loc[("object1", 0), "value"] == pytest.approx(2) and rows.loc[("background", 2), "value"] == 0
+    assert (
+        rows.loc[("object1", 0), "value"] == pytest.approx(2)
+        and rows.loc[("background", 2), "value"] == 0
+    )
     assert set(rows.n) == {192}
 
 

@@ -28,7 +28,9 @@ def shipped(tmp_path, tiny):
     """A folder with one shipped checkpoint, "small", and its manifest."""
     path = tmp_path / "small.safetensors"
     save_model(path, tiny.state_dict(), tiny.config, HEADER)
-    write_json(tmp_path / "MANIFEST.json", {"small": {"sha256": sha256(path), "size": path.stat().st_size}})
+    write_json(
+        tmp_path / "MANIFEST.json", {"small": {"sha256": sha256(path), "size": path.stat().st_size}}
+    )
     return path
 
 
@@ -48,7 +50,9 @@ def reseal(path) -> None:
 def test_round_trip_rounds_to_bf16_and_keeps_the_header(shipped, tiny):
     model, header = load_model("small", shipped.parent)
     for name, tensor in model.state_dict().items():
-        assert tensor.dtype == torch.float32 and torch.equal(tensor, tiny.state_dict()[name].bfloat16().float())
+        assert tensor.dtype == torch.float32 and torch.equal(
+            tensor, tiny.state_dict()[name].bfloat16().float()
+        )
     assert model.config == tiny.config and not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert {key: header[key] for key in HEADER} == HEADER
@@ -57,7 +61,10 @@ def test_round_trip_rounds_to_bf16_and_keeps_the_header(shipped, tiny):
 def test_fp32_round_trip_is_exact(tmp_path, tiny):
     save_model(tmp_path / "m.safetensors", tiny.state_dict(), tiny.config, {}, torch.float32)
     model, _ = load_model(str(tmp_path / "m.safetensors"), tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), tiny.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), tiny.state_dict().values(), strict=True)
+    )
 
 
 def test_found_by_name_by_path_and_by_run_folder(shipped, tmp_path, tiny):
@@ -67,7 +74,7 @@ def test_found_by_name_by_path_and_by_run_folder(shipped, tmp_path, tiny):
     assert find(str(run), tmp_path) == run / "model.safetensors"
 
 
-# --- damage ----------------------------------------------------------------------------------------
+# --- damage
 
 
 @pytest.mark.parametrize("keep", [0, 4, 500, -1])
@@ -90,8 +97,13 @@ def test_flipped_bit_of_a_shipped_file(shipped, by):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The bytes of a file of tensors in every type that is kept, and what they hold."""
-    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.bfloat16), "step": torch.tensor(7.0),
-               "roles": torch.arange(3, dtype=torch.int8), "none": torch.zeros(0, 4)}  # fmt: skip
+    tensors = {
+        "a": torch.arange(6.0).view(2, 3),
+        "b": torch.ones(2, dtype=torch.bfloat16),
+        "step": torch.tensor(7.0),
+        "roles": torch.arange(3, dtype=torch.int8),
+        "none": torch.zeros(0, 4),
+    }
     path = tmp_path_factory.mktemp("written") / "t.safetensors"
     write_tensors(path, tensors, HEADER)
     return path, path.read_bytes(), tensors
@@ -136,7 +148,10 @@ def test_file_older_than_the_hash_in_its_header(tmp_path, tiny):
     save_file(dict(tiny.state_dict()), path, {"relcore": json.dumps(header)})
     model, read = load_model(str(path), tmp_path / "elsewhere")
     assert read == header
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), tiny.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), tiny.state_dict().values(), strict=True)
+    )
 
 
 def test_shipped_file_that_is_missing(shipped):
@@ -148,13 +163,23 @@ def test_shipped_file_that_is_missing(shipped):
 def test_released_model_whose_checkpoint_is_not_shipped(shipped):
     file = shipped.parent / "MANIFEST.json"
     entries = json.loads(file.read_text())
-    entry = {**entries["small"], "preset": "micro", "encoder": "e5", "seed": 3, "samples": 96000, "shipped": False,
-             "note": "Trained with --set captions=paper."}  # fmt: skip
+    entry = {
+        **entries["small"],
+        "preset": "micro",
+        "encoder": "e5",
+        "seed": 3,
+        "samples": 96000,
+        "shipped": False,
+        "note": "Trained with --set captions=paper.",
+    }
     file.write_text(json.dumps({**entries, "other-s3": entry}))
     assert set(manifest(shipped.parent)) == {"small", "other-s3"}
     assert set(checkpoints.shipped(shipped.parent)) == {"small"}
     message = refusal("other-s3", shipped.parent)
-    assert "'other-s3'" in message and "--preset micro --encoder e5 --seed 3 --samples 96000" in message
+    assert (
+        "'other-s3'" in message
+        and "--preset micro --encoder e5 --seed 3 --samples 96000" in message
+    )
     assert "release" in message and message.endswith(entry["note"])
 
 
@@ -174,13 +199,20 @@ def header_and_weights(tiny) -> tuple[dict, dict]:
     }
 
 
-@pytest.mark.parametrize("change", [
-    pytest.param({"depth": 3}, id="deeper"), pytest.param({"depth": 1}, id="shallower"),
-    pytest.param({"width": 192}, id="wider"), pytest.param({"text_dim": 64}, id="other text"),
-    pytest.param({"width": 100}, id="impossible width"), pytest.param({"patch": 0}, id="no patch"),
-    pytest.param({"width": -128}, id="negative width"),
-    pytest.param({"width": "128"}, id="not a number"), pytest.param({"depht": 2}, id="unknown field"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"depth": 3}, id="deeper"),
+        pytest.param({"depth": 1}, id="shallower"),
+        pytest.param({"width": 192}, id="wider"),
+        pytest.param({"text_dim": 64}, id="other text"),
+        pytest.param({"width": 100}, id="impossible width"),
+        pytest.param({"patch": 0}, id="no patch"),
+        pytest.param({"width": -128}, id="negative width"),
+        pytest.param({"width": "128"}, id="not a number"),
+        pytest.param({"depht": 2}, id="unknown field"),
+    ],
+)
 def test_config_and_weights_that_disagree(shipped, tiny, change):
     header, weights = header_and_weights(tiny)
     header["config"] = header["config"] | change
@@ -242,7 +274,7 @@ def test_reading_a_file_that_is_not_there(tmp_path):
         read_tensors(tmp_path / "nothing.safetensors")
 
 
-# --- writes that fail --------------------------------------------------------------------------------
+# --- writes that fail
 
 
 def test_full_disk_leaves_the_old_file_and_no_other(shipped, tiny, monkeypatch):
@@ -276,7 +308,9 @@ def test_interrupted_write_leaves_the_old_file_and_no_other(tmp_path, stop):
     with pytest.raises(stop), replacing(tmp_path / "file.txt") as temporary:
         temporary.write_text("new")
         raise stop
-    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"] and (tmp_path / "file.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"] and (
+        tmp_path / "file.txt"
+    ).read_text() == "old"
 
 
 def test_finished_write_replaces_the_file(tmp_path):
@@ -284,12 +318,16 @@ def test_finished_write_replaces_the_file(tmp_path):
     with replacing(tmp_path / "file.txt") as temporary:
         temporary.write_text("new")
         assert (tmp_path / "file.txt").read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"] and (tmp_path / "file.txt").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"] and (
+        tmp_path / "file.txt"
+    ).read_text() == "new"
 
 
 def test_folder_that_cannot_be_made(tmp_path, tiny):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RelcoreError, match="cannot write to '.*file/sub' .Not a directory.*'m.safetensors'"):
+    with pytest.raises(
+        RelcoreError, match="cannot write to '.*file/sub' .Not a directory.*'m.safetensors'"
+    ):
         save_model(tmp_path / "file" / "sub" / "m.safetensors", tiny.state_dict(), tiny.config, {})
 
 

@@ -20,8 +20,11 @@ from relcore.model.diffusion import (
     to_signal,
 )
 
-PROMPTS = ["red square is above blue circle", "blue circle is diagonally up and left from red triangle",
-           "blue triangle is left of red square"]  # fmt: skip
+PROMPTS = [
+    "red square is above blue circle",
+    "blue circle is diagonally up and left from red triangle",
+    "blue triangle is left of red square",
+]
 # Sums of a few hundred fp32 terms, taken in another order.
 REORDERED = {"atol": 1e-4, "rtol": 1e-4}
 # fp32 sums taken in another order differ by 1e-6 of their size; only a value that lies on the edge
@@ -30,7 +33,7 @@ ONE_LEVEL = 1
 ENCODER = RandomTokenEncoder()
 
 
-# --- samplers against the exact solution for Gaussian data x ~ N(MEAN, SPREAD^2) -----------------------
+# --- samplers against the exact solution for Gaussian data x ~ N(MEAN, SPREAD^2)
 
 MEAN, SPREAD = 0.3, 0.5
 
@@ -48,12 +51,18 @@ def posterior_mean(process):
 def errors(name: str, process, steps: list[int]) -> list[float]:
     """Largest distance of a sampler's end from the ODE's, for each number of steps."""
     noise = torch.randn(4, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    # Along the ODE a sample keeps its place in the Gaussian: (x_t - alpha MEAN) / std(x_t) is constant.
+    # Along the ODE a sample keeps its place in the Gaussian: (x_t - alpha MEAN) / std(x_t) is
+    # constant.
     alpha, sigma = (a.double() for a in process.alpha_sigma(torch.zeros(1, dtype=torch.float64)))
     exact = MEAN + SPREAD * (noise - alpha * MEAN) / (alpha**2 * SPREAD**2 + sigma**2).sqrt()
     return [
         float(
-            (SAMPLERS[name](posterior_mean(process), process, noise, process.sampling_times(n).double()) - exact)
+            (
+                SAMPLERS[name](
+                    posterior_mean(process), process, noise, process.sampling_times(n).double()
+                )
+                - exact
+            )
             .abs()
             .max()
         )
@@ -63,8 +72,10 @@ def errors(name: str, process, steps: list[int]) -> list[float]:
 
 @pytest.mark.parametrize("name, order", [("euler", 1), ("heun", 2), ("dpm", 2)])
 def test_samplers_converge_with_their_order(name, order):
-    """The log signal-to-noise ratio is singular at both ends, so an error of order 2 is h^2 log(1/h): at
-    n = 512 steps that takes 1 / ln(512) = .16 off the slope; the band leaves the next term as much again."""
+    """The log signal-to-noise ratio is singular at both ends, so an error of order 2 is h^2
+    log(1/h): at n = 512 steps that takes 1 / ln(512) = .16 off the slope; the band leaves the next
+    term as much again.
+    """
     coarse, fine = errors(name, RectifiedFlow(shift=1.0), [512, 1024])
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.3)
 
@@ -72,21 +83,29 @@ def test_samplers_converge_with_their_order(name, order):
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("process", [RectifiedFlow(), IDDPM()], ids=["flow", "iddpm"])
 def test_samplers_agree_in_the_limit(name, process):
-    """At 1000 steps, the finest IDDPM has: an error of order 1 is a few thousandths of the data's spread."""
+    """At 1000 steps, the finest IDDPM has: an error of order 1 is a few thousandths of the data's
+    spread.
+    """
     assert errors(name, process, [1000])[0] < 0.02 * SPREAD
 
 
 def test_second_order_samplers_pay():
     n = 64
-    euler, heun, dpm = (errors(name, RectifiedFlow(shift=1.0), [n])[0] for name in ("euler", "heun", "dpm"))
+    euler, heun, dpm = (
+        errors(name, RectifiedFlow(shift=1.0), [n])[0] for name in ("euler", "heun", "dpm")
+    )
     assert heun < euler / 3 and dpm < euler / 3
 
 
 def test_heun_is_heuns_method():
-    """Karras et al. 2022, Algorithm 1, on the flow's ODE dx/dt = (clean - x) / (1 - t): slopes are averaged."""
+    """Karras et al. 2022, Algorithm 1, on the flow's ODE dx/dt = (clean - x) / (1 - t): slopes are
+    averaged.
+    """
     process = RectifiedFlow()
     denoise, times = posterior_mean(process), process.sampling_times(14).double()
-    x = noise = torch.randn(2, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = noise = torch.randn(
+        2, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         slope = (denoise(x, t.expand(2)) - x) / (1 - t)
         ahead = x + (s - t) * slope
@@ -104,11 +123,13 @@ def test_callback_sees_every_step_and_changes_nothing(name):
     quiet = SAMPLERS[name](posterior_mean(process), process, noise, times)
     loud = SAMPLERS[name](posterior_mean(process), process, noise, times, seen.append)
     assert torch.equal(quiet, loud)
-    assert [s["step"] for s in seen] == list(range(5)) and [s["t"] for s in seen] == times[:-1].tolist()
+    assert [s["step"] for s in seen] == list(range(5)) and [s["t"] for s in seen] == times[
+        :-1
+    ].tolist()
     assert all(s["x"].shape == s["denoised"].shape == noise.shape for s in seen)
 
 
-# --- processes -------------------------------------------------------------------------------------
+# --- processes
 
 
 def test_flow_runs_straight_from_noise_to_picture():
@@ -132,9 +153,13 @@ def test_sampling_times_rise_from_noise_to_clean(process, steps):
     assert len(times) == steps + 1 and times[0] == 0 and times[-1] == 1 and (times.diff() > 0).all()
 
 
-@pytest.mark.parametrize("process, share", [(RectifiedFlow(), 0.53), (RectifiedFlow(-0.4, 1.0), 0.16)])
+@pytest.mark.parametrize(
+    "process, share", [(RectifiedFlow(), 0.53), (RectifiedFlow(-0.4, 1.0), 0.16)]
+)
 def test_share_of_training_times_where_the_layout_is_decided(process, share):
-    """P(.05 < t < .2), as the docstring of RectifiedFlow says; four standard errors of 100 000 draws."""
+    """P(.05 < t < .2), as the docstring of RectifiedFlow says; four standard errors of 100 000
+    draws.
+    """
     low, high = ((math.log(t / (1 - t)) - process.mean) / process.std / 2**0.5 for t in (0.05, 0.2))
     assert (math.erf(high) - math.erf(low)) / 2 == pytest.approx(share, abs=0.005)
     times = process.training_times(100_000, torch.Generator().manual_seed(0))
@@ -151,8 +176,11 @@ def test_the_perfect_output_has_no_loss_and_gives_the_picture(process):
     alpha, sigma = (a[:, None, None, None] for a in process.alpha_sigma(t))
     perfect = x if isinstance(process, RectifiedFlow) else noise
     assert process.loss(perfect, x, noise, t) == 0 and process.loss(perfect + 1, x, noise, t) > 0
-    # Dividing by alpha >= .0064 enlarges fp32 rounding (6e-8 of numbers below 5) a hundredfold and more.
-    torch.testing.assert_close(process.clean(perfect, alpha * x + sigma * noise, t), x, atol=1e-3, rtol=0)
+    # Dividing by alpha >= .0064 enlarges fp32 rounding (6e-8 of numbers below 5) a hundredfold and
+    # more.
+    torch.testing.assert_close(
+        process.clean(perfect, alpha * x + sigma * noise, t), x, atol=1e-3, rtol=0
+    )
 
 
 def test_flow_loss_is_the_velocitys_up_to_its_bound():
@@ -170,7 +198,7 @@ def test_pixels_and_signal_are_inverse():
     assert to_pixels(torch.full((1, 3, 1, 1), 9.0)).max() == 255
 
 
-# --- guidance --------------------------------------------------------------------------------------
+# --- guidance
 
 
 def test_guidance_moves_away_from_the_empty_prompt(tiny):
@@ -179,7 +207,9 @@ def test_guidance_moves_away_from_the_empty_prompt(tiny):
     c, u = tiny(x, t, text[:3]), tiny(x, t, ENCODER.encode([""] * 3))
     assert torch.equal(guided(tiny, process, text, 1)(x, t), c)
     for guidance in (0, 0.5, 3.0):
-        torch.testing.assert_close(guided(tiny, process, text, guidance)(x, t), u + guidance * (c - u), **REORDERED)
+        torch.testing.assert_close(
+            guided(tiny, process, text, guidance)(x, t), u + guidance * (c - u), **REORDERED
+        )
 
 
 @pytest.mark.parametrize("process", [RectifiedFlow(), IDDPM()], ids=["flow", "iddpm"])
@@ -192,7 +222,7 @@ def test_guidance_stops_at_its_share_of_signal(tiny, process):
         assert torch.equal(strong(x, times), none(x, times)) == bool(alpha / (alpha + sigma) >= 0.2)
 
 
-# --- sampling --------------------------------------------------------------------------------------
+# --- sampling
 
 
 def test_noise_depends_on_its_seed_alone():
@@ -220,7 +250,10 @@ def test_a_picture_does_not_depend_on_its_batch(tiny, sampler, guidance):
 
 
 def test_half_precision_draws_the_same_picture_a_little_less_exactly(tiny):
-    exact, half = (sample(tiny, ENCODER, PROMPTS, [0, 1, 2], steps=8, precision=p).int() for p in ("fp32", "bf16"))
+    exact, half = (
+        sample(tiny, ENCODER, PROMPTS, [0, 1, 2], steps=8, precision=p).int()
+        for p in ("fp32", "bf16")
+    )
     assert 0 < (exact - half).abs().float().mean() < 2  # of 255 levels
     with pytest.raises(RelcoreError, match="'fp8'.*bf16"):
         sample(tiny, ENCODER, PROMPTS, [0, 1, 2], precision="fp8")

@@ -11,7 +11,11 @@ from relcore.errors import RelcoreError
 from relcore.kernels.capture import capture
 from relcore.model.dit import PRESETS, DiT, DiTConfig, affine, position_table
 
-PROMPTS = ["red square is above blue circle", "blue circle is diagonally up and left from red triangle", ""]
+PROMPTS = [
+    "red square is above blue circle",
+    "blue circle is diagonally up and left from red triangle",
+    "",
+]
 # Sums of a few hundred fp32 terms, taken in another order.
 REORDERED = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -24,8 +28,13 @@ def inputs(n: int, size: int = 64):
 def test_presets_are_the_papers():
     """paper_facts 2: depth x hidden x heads; 64 image tokens."""
     shapes = {name: (c.depth, c.width, c.heads, c.grid) for name, c in PRESETS.items()}
-    assert shapes == {"nano": (3, 192, 3, 8), "micro": (6, 192, 3, 8), "mini": (6, 384, 6, 8),
-                      "S": (12, 384, 6, 8), "B": (12, 768, 12, 8)}  # fmt: skip
+    assert shapes == {
+        "nano": (3, 192, 3, 8),
+        "micro": (6, 192, 3, 8),
+        "mini": (6, 384, 6, 8),
+        "S": (12, 384, 6, 8),
+        "B": (12, 768, 12, 8),
+    }
 
 
 def test_position_table_matches_its_definition():
@@ -54,7 +63,9 @@ def test_untrained_network_says_zero_and_ignores_the_text():
 
 
 def test_patches_go_back_where_they_came_from(tiny):
-    """A change in one patch changes that patch's own output the most, on a network without mixing."""
+    """A change in one patch changes that patch's own output the most, on a network without
+    mixing.
+    """
     for block in tiny.blocks:
         for layer in (block.attn.W_O, block.cross_attn.W_O, block.mlp[2]):
             layer.weight.zero_()
@@ -77,16 +88,24 @@ def test_text_state_rows_are_the_rows_of_the_text(tiny):
     text = RandomTokenEncoder().encode(PROMPTS)
     rows = torch.tensor([2, 0])
     torch.testing.assert_close(
-        tiny(image[rows], t[rows], tiny.read_text(text)[rows]), tiny(image, t, text)[rows], **REORDERED
+        tiny(image[rows], t[rows], tiny.read_text(text)[rows]),
+        tiny(image, t, text)[rows],
+        **REORDERED,
     )
-    torch.testing.assert_close(tiny(image[rows], t[rows], text[rows]), tiny(image, t, text)[rows], **REORDERED)
+    torch.testing.assert_close(
+        tiny(image[rows], t[rows], text[rows]), tiny(image, t, text)[rows], **REORDERED
+    )
 
 
 def test_text_and_time_matter(tiny):
     image, t = inputs(1)
     out = [tiny(image, t, RandomTokenEncoder().encode([p])) for p in PROMPTS]
-    assert not torch.allclose(out[0], out[1], atol=1e-2) and not torch.allclose(out[0], out[2], atol=1e-2)
-    assert not torch.allclose(out[0], tiny(image, t / 2, RandomTokenEncoder().encode(PROMPTS[:1])), atol=1e-3)
+    assert not torch.allclose(out[0], out[1], atol=1e-2) and not torch.allclose(
+        out[0], out[2], atol=1e-2
+    )
+    assert not torch.allclose(
+        out[0], tiny(image, t / 2, RandomTokenEncoder().encode(PROMPTS[:1])), atol=1e-3
+    )
 
 
 def test_what_stands_in_the_padding_does_not_matter(tiny):
@@ -101,7 +120,9 @@ def test_length_of_the_padding_does_not_matter(tiny):
     encoder = RandomTokenEncoder()
     together = tiny(image, t, encoder.encode(PROMPTS))
     for i, prompt in enumerate(PROMPTS):
-        torch.testing.assert_close(tiny(image[[i]], t[[i]], encoder.encode([prompt])), together[[i]], **REORDERED)
+        torch.testing.assert_close(
+            tiny(image[[i]], t[[i]], encoder.encode([prompt])), together[[i]], **REORDERED
+        )
 
 
 def test_word_order_is_invisible_without_positions(tiny):
@@ -120,9 +141,13 @@ def test_impossible_sizes_are_refused(config):
         DiT(config)
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="needs a C++ compiler")
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="needs a C++ compiler"
+)
 def test_a_compiled_network_draws_the_same_and_lets_itself_be_edited(tiny):
-    """Blocks under a capture run as written, the others compiled; one compilation does for every block."""
+    """Blocks under a capture run as written, the others compiled; one compilation does for every
+    block.
+    """
     (image, t), text = inputs(3), RandomTokenEncoder().encode(PROMPTS)
     silenced = {"blocks.1.cross_attn.z": lambda z, step: torch.zeros_like(z)}
 

@@ -26,8 +26,9 @@ def test_orthogonalise_keeps_singular_vectors_and_maps_the_values(rows, columns)
 
 
 def test_orthogonalise_brings_singular_values_near_one():
-    """Jordan et al. 2024: the quintic's values end within .7 to 1.2 of those that four steps lift at all:
-    a value grows 3.44 times a step while it is small, so from .7 / 3.44^4 = .005 up."""
+    """Jordan et al. 2024: the quintic's values end within .7 to 1.2 of those that four steps lift
+    at all: a value grows 3.44 times a step while it is small, so from .7 / 3.44^4 = .005 up.
+    """
     share = torch.logspace(-2, 0, 200)
     assert polynomial(share).min() > 0.65 and polynomial(share).max() < 1.25
     stack = torch.randn(2, 32, 128, generator=torch.Generator().manual_seed(0))
@@ -85,7 +86,9 @@ def test_the_caption_mlp_can_have_its_own_rate(tiny):
     adamw, muon = make_optimizers(tiny, "muon", 1e-3, 0.02, caption_lr=1e-4)
     names = {id(p): name for name, p in tiny.named_parameters()}
     peaks = {names[id(p)]: group["peak"] for group in adamw.param_groups for p in group["params"]}
-    assert {name for name, peak in peaks.items() if peak == 1e-4} == {n for n in peaks if n.startswith("caption_mlp.")}
+    assert {name for name, peak in peaks.items() if peak == 1e-4} == {
+        n for n in peaks if n.startswith("caption_mlp.")
+    }
     assert set(peaks.values()) == {1e-3, 1e-4} and muon.param_groups[0]["peak"] == 0.02
 
 

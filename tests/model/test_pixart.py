@@ -1,7 +1,7 @@
 """A diffusers PixArt under relcore's names: the same numbers, and the kernels run on it.
 
-The transformers are small and untrained; one has the shape of a released PixArt (latents, learned variance, heads that
-are not 64 wide), the other draws relcore's pictures.
+The transformers are small and untrained; one has the shape of a released PixArt (latents, learned
+variance, heads that are not 64 wide), the other draws relcore's pictures.
 """
 
 import numpy as np
@@ -20,14 +20,28 @@ diffusers = pytest.importorskip("diffusers", reason="pip install 'relcore[peers]
 
 PROMPTS = ["red square is above blue circle", "blue triangle is to the lower left of red square"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
-PIXELS = {"attention_head_dim": 64, "in_channels": 3, "out_channels": 3, "sample_size": 64, "patch_size": 8,
-          "cross_attention_dim": 128}  # fmt: skip
-LATENTS = {"attention_head_dim": 24, "in_channels": 4, "out_channels": 8, "sample_size": 16, "patch_size": 2,
-           "cross_attention_dim": 48}  # fmt: skip
+PIXELS = {
+    "attention_head_dim": 64,
+    "in_channels": 3,
+    "out_channels": 3,
+    "sample_size": 64,
+    "patch_size": 8,
+    "cross_attention_dim": 128,
+}
+LATENTS = {
+    "attention_head_dim": 24,
+    "in_channels": 4,
+    "out_channels": 8,
+    "sample_size": 16,
+    "patch_size": 2,
+    "cross_attention_dim": 48,
+}
 
 
 def transformer(seed: int = 0, **shape):
-    """Random biases too: diffusers makes some of them zero, and one that is forgotten should show."""
+    """Random biases too: diffusers makes some of them zero, and one that is forgotten should
+    show.
+    """
     torch.manual_seed(seed)
     model = diffusers.PixArtTransformer2DModel(
         num_attention_heads=2, num_layers=2, caption_channels=384, **{**PIXELS, **shape}
@@ -41,11 +55,18 @@ def transformer(seed: int = 0, **shape):
 def arguments(model, conditions: bool = False) -> dict:
     """Random pictures and times, and two prompts of different lengths."""
     text, c = make_encoder("rte").encode(PROMPTS), model.config
-    picture = torch.randn(2, c.in_channels, c.sample_size, c.sample_size, generator=torch.Generator().manual_seed(0))
+    picture = torch.randn(
+        2, c.in_channels, c.sample_size, c.sample_size, generator=torch.Generator().manual_seed(0)
+    )
     size = {"resolution": torch.tensor([[128.0, 128.0]] * 2), "aspect_ratio": torch.ones(2, 1)}
-    return {"hidden_states": picture, "encoder_hidden_states": text.embeddings, "encoder_attention_mask": text.mask,
-            "timestep": torch.tensor([999, 30]), "added_cond_kwargs": size if conditions else None,
-            "return_dict": False}  # fmt: skip
+    return {
+        "hidden_states": picture,
+        "encoder_hidden_states": text.embeddings,
+        "encoder_attention_mask": text.mask,
+        "timestep": torch.tensor([999, 30]),
+        "added_cond_kwargs": size if conditions else None,
+        "return_dict": False,
+    }
 
 
 class Lora(torch.nn.Module):
@@ -166,11 +187,13 @@ def test_activations_are_those_of_diffusers(shape):
     """Against hooks on diffusers' own modules, set before they are watched."""
     peer, seen = transformer(**shape), {}
     block = peer.transformer_blocks[1]
-    hooks = [block.attn2.register_forward_hook(lambda _, __, out: seen.update(cross_attn_out=out)),
-             block.attn1.register_forward_hook(lambda _, __, out: seen.update(attn_out=out)),
-             block.ff.register_forward_hook(lambda _, __, out: seen.update(mlp_out=out)),
-             block.attn2.to_q.register_forward_hook(lambda _, __, out: seen.update(q=out)),
-             block.register_forward_hook(lambda _, x, out: seen.update(resid_pre=x[0], resid_post=out))]  # fmt: skip
+    hooks = [
+        block.attn2.register_forward_hook(lambda _, __, out: seen.update(cross_attn_out=out)),
+        block.attn1.register_forward_hook(lambda _, __, out: seen.update(attn_out=out)),
+        block.ff.register_forward_hook(lambda _, __, out: seen.update(mlp_out=out)),
+        block.attn2.to_q.register_forward_hook(lambda _, __, out: seen.update(q=out)),
+        block.register_forward_hook(lambda _, x, out: seen.update(resid_pre=x[0], resid_post=out)),
+    ]
     given = arguments(peer)
     peer(**given)
     for hook in hooks:
@@ -224,7 +247,9 @@ def test_relcore_draws_with_a_transformer_of_its_pictures():
 
 
 def test_time_runs_the_other_way():
-    """relcore's t = 0 is noise, diffusers' last timestep; the noise it predicts is the transformer's."""
+    """relcore's t = 0 is noise, diffusers' last timestep; the noise it predicts is the
+    transformer's.
+    """
     peer, text = transformer(), make_encoder("rte").encode(PROMPTS)
     model, given = PixArt(peer), arguments(peer)
     noise = model(given["hidden_states"], torch.tensor([0.0, 1 - 31 / 1000]), text)
@@ -236,13 +261,27 @@ def test_a_pipeline_is_captured():
     peer = transformer(**LATENTS)
     model = PixArt(peer)
     text = make_encoder("rte").encode([PROMPTS[0]])
-    given = {"prompt_embeds": text.embeddings, "prompt_attention_mask": text.mask,
-             "negative_prompt_embeds": -text.embeddings, "negative_prompt_attention_mask": text.mask}  # fmt: skip
-    pipeline = diffusers.PixArtSigmaPipeline(None, None, None, peer, diffusers.DPMSolverMultistepScheduler())
+    given = {
+        "prompt_embeds": text.embeddings,
+        "prompt_attention_mask": text.mask,
+        "negative_prompt_embeds": -text.embeddings,
+        "negative_prompt_attention_mask": text.mask,
+    }
+    pipeline = diffusers.PixArtSigmaPipeline(
+        None, None, None, peer, diffusers.DPMSolverMultistepScheduler()
+    )
     pipeline.set_progress_bar_config(disable=True)
     with capture(model, ["blocks.0.cross_attn.pattern"]) as cache:
-        pipeline(None, None, **given, num_inference_steps=3, height=128, width=128, output_type="latent",
-                 use_resolution_binning=False)  # fmt: skip
+        pipeline(
+            None,
+            None,
+            **given,
+            num_inference_steps=3,
+            height=128,
+            width=128,
+            output_type="latent",
+            use_resolution_binning=False,
+        )
     assert [step for _, step in cache] == [0, 1, 2]
     assert cache["blocks.0.cross_attn.pattern", 2].shape == (2, 2, 64, text.mask.shape[1])
 

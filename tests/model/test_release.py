@@ -20,7 +20,9 @@ PHRASES = {"above": ("above",)}
 @pytest.fixture
 def run(tmp_path, monkeypatch, tiny_preset):
     monkeypatch.setattr(
-        training, "evaluation_suites", lambda captions: {"canonical": ["red square is above blue circle"]}
+        training,
+        "evaluation_suites",
+        lambda captions: {"canonical": ["red square is above blue circle"]},
     )
     monkeypatch.setattr(release, "SUITES", {"canonical": (PHRASES, 2)})
     Run(TrainConfig(preset=tiny_preset, samples=8, batch=8), tmp_path / "run").train(progress=False)
@@ -28,16 +30,24 @@ def run(tmp_path, monkeypatch, tiny_preset):
 
 
 def test_a_released_model_is_its_average_in_bf16_with_its_tables(run, tmp_path):
-    entry = release.release(run, "model", tmp_path / "checkpoints", tmp_path / "results", note="a test")
+    entry = release.release(
+        run, "model", tmp_path / "checkpoints", tmp_path / "results", note="a test"
+    )
     assert manifest(tmp_path / "checkpoints") == {"model": entry}
     model, header = load_model("model", tmp_path / "checkpoints")
     average, _ = read_tensors(run / "model.safetensors")
-    assert all(torch.equal(value, average[name].bfloat16().float()) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, average[name].bfloat16().float())
+        for name, value in model.state_dict().items()
+    )
     assert header["metrics"] == entry["metrics"] and header["provenance"]["note"] == "a test"
     table = pd.read_parquet(tmp_path / "results" / "evaluations" / "model-canonical.parquet")
     assert len(table) == 2 * table.prompt.nunique() == entry["metrics"]["canonical"]["shape"]["n"]
     assert table.attrs["checkpoint"] == sha256(tmp_path / "checkpoints" / "model.safetensors")
-    assert json.loads((tmp_path / "results" / "training" / "model" / "config.json").read_text()) == header["recipe"]
+    assert (
+        json.loads((tmp_path / "results" / "training" / "model" / "config.json").read_text())
+        == header["recipe"]
+    )
 
 
 def test_a_broken_average_is_not_released(run, tmp_path):
@@ -60,9 +70,18 @@ def test_a_published_curve_takes_the_place_of_an_older_one_whole(run, tmp_path):
     assert [p.name for p in (tmp_path / "training").iterdir()] == ["model"] and not old.exists()
 
 
-@pytest.mark.parametrize("taken", ["checkpoints/model.safetensors", "results/evaluations/model-canonical.parquet",
-                                   "results/training/model/config.json", "checkpoints/MANIFEST.json"])  # fmt: skip
-def test_a_place_that_cannot_be_written_is_refused_before_the_evaluation(run, tmp_path, monkeypatch, taken):
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "checkpoints/model.safetensors",
+        "results/evaluations/model-canonical.parquet",
+        "results/training/model/config.json",
+        "checkpoints/MANIFEST.json",
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_evaluation(
+    run, tmp_path, monkeypatch, taken
+):
     (tmp_path / taken / "in the way").mkdir(parents=True)
     monkeypatch.setattr(release, "evaluate", lambda *_, **__: pytest.fail("pictures were drawn"))
     with pytest.raises(RelcoreError, match=taken):
@@ -70,7 +89,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_evaluation(run, tm
 
 
 @pytest.mark.parametrize("missing", ["config.json", "metrics.parquet", "frames"])
-def test_a_folder_that_is_no_run_is_refused_before_the_evaluation(run, tmp_path, monkeypatch, missing):
+def test_a_folder_that_is_no_run_is_refused_before_the_evaluation(
+    run, tmp_path, monkeypatch, missing
+):
     (run / missing).rename(run / "elsewhere")
     monkeypatch.setattr(release, "evaluate", lambda *_, **__: pytest.fail("pictures were drawn"))
     with pytest.raises(RelcoreError, match="name the folder of") as error:

@@ -1,4 +1,6 @@
-"""The training loop: resuming, interruption, several processes, schedules. All on a tiny network."""
+"""The training loop: resuming, interruption, several processes, schedules. All on a tiny
+network.
+"""
 
 import json
 import os
@@ -51,7 +53,9 @@ def interrupt_at(step: int, monkeypatch, number=signal.SIGINT) -> None:
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    (left, left_header), (right, right_header) = (read_tensors(f / "state.safetensors") for f in (a, b))
+    (left, left_header), (right, right_header) = (
+        read_tensors(f / "state.safetensors") for f in (a, b)
+    )
     assert left.keys() == right.keys() and left_header["step"] == right_header["step"]
     assert [name for name in left if not torch.equal(left[name], right[name])] == []
     tables = [pd.read_parquet(f / "metrics.parquet").drop(columns="seconds") for f in (a, b)]
@@ -60,13 +64,19 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize("number, step", [(signal.SIGINT, 2), (signal.SIGTERM, 3)])
-def test_interrupted_and_resumed_is_the_straight_run_bit_for_bit(tmp_path, monkeypatch, optimizer, number, step):
-    """Weights, averages, moments and metrics. Steps 2 and 3 end inside and at the end of an evaluation's interval."""
+def test_interrupted_and_resumed_is_the_straight_run_bit_for_bit(
+    tmp_path, monkeypatch, optimizer, number, step
+):
+    """Weights, averages, moments and metrics. Steps 2 and 3 end inside and at the end of an
+    evaluation's interval.
+    """
     config = replace(QUICK, optimizer=optimizer)
     train(config, tmp_path / "straight")
     with monkeypatch.context() as patch:
         interrupt_at(step, patch, number)
-        with pytest.raises(RelcoreError, match=f"interrupted after {8 * (step + 1)} samples.*--resume"):
+        with pytest.raises(
+            RelcoreError, match=f"interrupted after {8 * (step + 1)} samples.*--resume"
+        ):
             train(config, tmp_path / "broken")
     _, header = read_tensors(tmp_path / "broken" / "state.safetensors")
     assert header["step"] == step + 1
@@ -97,7 +107,9 @@ def test_a_recipe_of_another_version_is_read_as_far_as_it_is_known():
     )
 
 
-@pytest.mark.parametrize("header", [{}, {"recipe": {}}, {"recipe": "rte"}, {"recipe": {"process": "gan"}}])
+@pytest.mark.parametrize(
+    "header", [{}, {"recipe": {}}, {"recipe": "rte"}, {"recipe": {"process": "gan"}}]
+)
 def test_a_checkpoint_without_a_recipe_that_can_be_read_is_refused(header):
     with pytest.raises(RelcoreError, match="no recipe.*release it again"):
         recipe_of(header)
@@ -105,7 +117,9 @@ def test_a_checkpoint_without_a_recipe_that_can_be_read_is_refused(header):
 
 def test_a_table_of_another_width_is_refused(tmp_path, tiny):
     config = replace(tiny.config, text_dim=64)
-    save_model(tmp_path / "m.safetensors", DiT(config).state_dict(), config, {"recipe": {"encoder": "rte"}})
+    save_model(
+        tmp_path / "m.safetensors", DiT(config).state_dict(), config, {"recipe": {"encoder": "rte"}}
+    )
     with pytest.raises(RelcoreError, match="width 64, 'rte' gives 384: put back"):
         open_model(str(tmp_path / "m.safetensors"))
 
@@ -119,7 +133,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_saved(tmp_path
     with pytest.raises(RelcoreError, match="not a number any more.*smaller lr"):
         train(QUICK, tmp_path / "run", resume=True)
     (tmp_path / "run" / "config.json").unlink()
-    assert len(before) > 3 and {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*")} == before
+    assert (
+        len(before) > 3
+        and {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*")} == before
+    )
 
 
 def test_signal_handlers_are_given_back(tmp_path):
@@ -151,9 +168,16 @@ def test_how_often_a_run_is_scored_may_change_and_changes_no_weight(tmp_path, mo
         with pytest.raises(RelcoreError, match="interrupted"):
             train(QUICK, tmp_path / "rarer")
     train(replace(QUICK, eval_every=48), tmp_path / "rarer", resume=True)
-    straight, rarer = (read_tensors(tmp_path / f / "state.safetensors")[0] for f in ("straight", "rarer"))
-    assert straight.keys() == rarer.keys() and all(torch.equal(straight[name], rarer[name]) for name in straight)
-    assert pd.read_parquet(tmp_path / "rarer" / "metrics.parquet").samples.unique().tolist() == [16, 48]
+    straight, rarer = (
+        read_tensors(tmp_path / f / "state.safetensors")[0] for f in ("straight", "rarer")
+    )
+    assert straight.keys() == rarer.keys() and all(
+        torch.equal(straight[name], rarer[name]) for name in straight
+    )
+    assert pd.read_parquet(tmp_path / "rarer" / "metrics.parquet").samples.unique().tolist() == [
+        16,
+        48,
+    ]
     assert json.loads((tmp_path / "rarer" / "config.json").read_text())["eval_every"] == 48
 
 
@@ -179,9 +203,14 @@ def test_snapshots_are_the_weights_of_each_evaluation(tmp_path):
     Run(QUICK, tmp_path / "run", snapshots=True).train(progress=False)
     files = sorted((tmp_path / "run" / "snapshots").iterdir())
     assert [load_model(str(file))[1]["samples"] for file in files] == [16, 32, 48]
-    last, final = (load_model(str(f))[0].state_dict() for f in (files[-1], tmp_path / "run" / "model.safetensors"))
+    last, final = (
+        load_model(str(f))[0].state_dict()
+        for f in (files[-1], tmp_path / "run" / "model.safetensors")
+    )
     assert all(torch.equal(last[name], final[name].bfloat16().float()) for name in final)
-    assert not torch.equal(load_model(str(files[0]))[0].patch_embed.weight, last["patch_embed.weight"])
+    assert not torch.equal(
+        load_model(str(files[0]))[0].patch_embed.weight, last["patch_embed.weight"]
+    )
 
 
 def test_damaged_state_is_refused(tmp_path):
@@ -206,12 +235,21 @@ def test_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
         Run(QUICK, tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("change, named", [
-    ({"preset": "giant"}, "'giant'"), ({"process": "gan"}, "'gan'"), ({"optimizer": "sgd"}, "'sgd'"),
-    ({"captions": "none"}, "'none'"), ({"encoder": "word2vec"}, "'word2vec'"), ({"samples": 0}, "at least 1"),
-    ({"batch": -1}, "at least 1"), ({"eval_every": 0}, "at least 1"),
-    ({"warmup": 0}, "at least 1"), ({"seed": -1}, "at least 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"preset": "giant"}, "'giant'"),
+        ({"process": "gan"}, "'gan'"),
+        ({"optimizer": "sgd"}, "'sgd'"),
+        ({"captions": "none"}, "'none'"),
+        ({"encoder": "word2vec"}, "'word2vec'"),
+        ({"samples": 0}, "at least 1"),
+        ({"batch": -1}, "at least 1"),
+        ({"eval_every": 0}, "at least 1"),
+        ({"warmup": 0}, "at least 1"),
+        ({"seed": -1}, "at least 0"),
+    ],
+)
 def test_impossible_recipes_are_refused_and_leave_nothing(tmp_path, change, named):
     with pytest.raises(RelcoreError, match=named):
         Run(replace(QUICK, **change), tmp_path / "run")
@@ -223,16 +261,32 @@ def test_files_of_a_run(tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["captions"] == "phrases"
     table = pd.read_parquet(tmp_path / "run" / "metrics.parquet")
     assert sorted(table.samples.unique()) == [16, 32, 48]
-    assert set(table.metric) == {"loss", "color", "shape", "binding", "relation_strict", "relation_loose"}
+    assert set(table.metric) == {
+        "loss",
+        "color",
+        "shape",
+        "binding",
+        "relation_strict",
+        "relation_loose",
+    }
     assert (table[table.metric == "color"].n == 2).all()
     assert len(list((tmp_path / "run" / "frames").iterdir())) == 3
     model, header = load_model(str(tmp_path / "run"))
     assert header["samples"] == 48 and header["recipe"]["batch"] == 8
-    assert all(torch.equal(p, run.average.get_parameter(name)) for name, p in model.named_parameters())
+    assert all(
+        torch.equal(p, run.average.get_parameter(name)) for name, p in model.named_parameters()
+    )
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"optimizer": "adamw"}, {"process": "iddpm"}, {"encoder": "rte-nopos"}, {"captions": "paper"}]
+    "change",
+    [
+        {},
+        {"optimizer": "adamw"},
+        {"process": "iddpm"},
+        {"encoder": "rte-nopos"},
+        {"captions": "paper"},
+    ],
 )
 def test_one_batch_can_be_learned(tmp_path, monkeypatch, change):
     """Every recipe's loss falls below its start on pictures seen again and again."""
@@ -243,14 +297,15 @@ def test_one_batch_can_be_learned(tmp_path, monkeypatch, change):
     assert np.isfinite(losses).all() and losses[-1] < 0.8 * losses[0]
 
 
-# --- several processes -----------------------------------------------------------------------------
+# --- several processes
 
 
 def test_two_processes_train_as_one(tmp_path):
-    """fp32 sums in another order; a run with other noise or pictures ends about as far away as it went.
+    """fp32 sums in another order; a run with other noise or pictures ends about as far away as it
+    went.
 
-    The processes are started as torchrun does, by environment; `accelerate launch --cpu --num_processes 2`
-    silently runs one where there is no MPI.
+    The processes are started as torchrun does, by environment; `accelerate launch --cpu
+    --num_processes 2` silently runs one where there is no MPI.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -260,17 +315,38 @@ def test_two_processes_train_as_one(tmp_path):
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
     }
-    pair = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    pair = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     started = [
-        subprocess.Popen([sys.executable, Path(__file__).with_name("worker.py"), tmp_path / name, processes,
-                          "samples=48", "batch=8", "eval_every=16", "optimizer=adamw"],
-                         env=common | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [
+                sys.executable,
+                Path(__file__).with_name("worker.py"),
+                tmp_path / name,
+                processes,
+                "samples=48",
+                "batch=8",
+                "eval_every=16",
+                "optimizer=adamw",
+            ],
+            env=common | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for name, processes, environment in (
-            ("one", "1", {}), *(("two", "2", pair | {"RANK": r, "LOCAL_RANK": r}) for r in "01"))
-    ]  # fmt: skip
+            ("one", "1", {}),
+            *(("two", "2", pair | {"RANK": r, "LOCAL_RANK": r}) for r in "01"),
+        )
+    ]
     try:
         for process in started:
-            output, _ = process.communicate(timeout=400)  # half a minute, on a machine that has nothing else to do
+            # Half a minute, on a machine that has nothing else to do.
+            output, _ = process.communicate(timeout=400)
             assert process.returncode == 0, output[-3000:]
     finally:
         for process in started:
@@ -282,16 +358,25 @@ def test_two_processes_train_as_one(tmp_path):
     went = torch.cat([(one[f"model.{n}"] - start[n]).flatten() for n in names]).norm()
     apart = torch.cat([(one[f"model.{n}"] - two[f"model.{n}"]).flatten() for n in names]).norm()
     assert went > 0 and apart < 0.01 * went
-    losses = [pd.read_parquet(tmp_path / n / "metrics.parquet").query("metric == 'loss'").value for n in ("one", "two")]
+    losses = [
+        pd.read_parquet(tmp_path / n / "metrics.parquet").query("metric == 'loss'").value
+        for n in ("one", "two")
+    ]
     np.testing.assert_allclose(*losses, rtol=1e-3)
-    alone, *shared = (pd.read_parquet(tmp_path / f) for f in
-                      ("one/evaluation-0.parquet", "two/evaluation-0.parquet", "two/evaluation-1.parquet"))  # fmt: skip
+    alone, *shared = (
+        pd.read_parquet(tmp_path / f)
+        for f in (
+            "one/evaluation-0.parquet",
+            "two/evaluation-0.parquet",
+            "two/evaluation-1.parquet",
+        )
+    )
     assert len(alone) == 40 and 0 < alone["shape"].mean() < 1
     for table in shared:  # an evaluation's numbers are the same to the bit, in every process
         pd.testing.assert_frame_equal(table, alone)
 
 
-# --- schedules -------------------------------------------------------------------------------------
+# --- schedules
 
 
 def test_learning_rate_warms_up_holds_and_falls_to_zero():
@@ -299,14 +384,18 @@ def test_learning_rate_warms_up_holds_and_falls_to_zero():
     rates = [config.rate(32 * step) for step in range(1001)]
     assert rates[:50] == pytest.approx(np.arange(1, 51) / 50)
     assert set(rates[49:700]) == {1.0}
-    assert np.diff(rates[701:]) == pytest.approx(np.full(299, -1 / 300)) and rates[1000] == pytest.approx(0)
+    assert np.diff(rates[701:]) == pytest.approx(np.full(299, -1 / 300)) and rates[
+        1000
+    ] == pytest.approx(0)
 
 
 def test_evaluation_suites_follow_the_captions():
     assert list(evaluation_suites("canonical")) == ["canonical"]
     suites = evaluation_suites("phrases")
     assert [len(set(prompts)) for prompts in suites.values()] == [96, 96]
-    found = {" ".join(p[s:e] for s, e, r in parse(p).spans if r == "relation") for p in suites["phrases"]}
+    found = {
+        " ".join(p[s:e] for s, e, r in parse(p).spans if r == "relation") for p in suites["phrases"]
+    }
     assert found == {phrase for phrases in PHRASES.values() for phrase in phrases}
     forms = evaluation_suites("paper")
     assert {form: len(prompts) for form, prompts in forms.items()} == dict.fromkeys(FORMS, 66)
@@ -317,7 +406,14 @@ def test_evaluation_suites_follow_the_captions():
 
 def test_the_share_of_colours_left_out_follows_the_recipe():
     config = TrainConfig(captions="paper", named=100, bare=50)
-    assert [config.left_out(samples) for samples in (0, 99, 100, 149, 150, 10_000)] == [0, 0, 1, 1, 0.5, 0.5]
+    assert [config.left_out(samples) for samples in (0, 99, 100, 149, 150, 10_000)] == [
+        0,
+        0,
+        1,
+        1,
+        0.5,
+        0.5,
+    ]
     assert TrainConfig(captions="paper").left_out(0) == 0.5
     assert {TrainConfig().left_out(samples) for samples in (0, 10_000)} == {0}
     with pytest.raises(RelcoreError, match="captions=paper"):

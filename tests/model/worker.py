@@ -23,13 +23,21 @@ training.evaluation_suites = lambda captions: {"canonical": ["red square is abov
 
 def draw(model, encoder, prompts, seeds, **sampling):
     """True scenes in place of drawn ones: what becomes of a picture depends on its seed alone."""
-    return torch.from_numpy(np.concatenate([render(sample_scenes(1, np.random.default_rng(seed))) for seed in seeds]))
+    return torch.from_numpy(
+        np.concatenate([render(sample_scenes(1, np.random.default_rng(seed))) for seed in seeds])
+    )
 
 
 if __name__ == "__main__":
-    folder, number, settings = sys.argv[1], int(sys.argv[2]), [word for a in sys.argv[3:] for word in ("--set", a)]
+    folder, number, settings = (
+        sys.argv[1],
+        int(sys.argv[2]),
+        [word for a in sys.argv[3:] for word in ("--set", a)],
+    )
     app(["train", "--preset", "tiny", "--out", folder, *settings], standalone_mode=False)
     shared = processes()
     assert shared.num_processes == number, shared
-    table = evaluate(None, RandomTokenEncoder(), suite()[::5], [0, 1], batch=3, draw=draw, processes=shared)
+    table = evaluate(
+        None, RandomTokenEncoder(), suite()[::5], [0, 1], batch=3, draw=draw, processes=shared
+    )
     table.to_parquet(Path(folder) / f"evaluation-{shared.process_index}.parquet")

@@ -1,4 +1,6 @@
-"""The two halves of a notebook say the same, and the stored half is fit for the repository and for the book."""
+"""The two halves of a notebook say the same, and the stored half is fit for the repository and for
+the book.
+"""
 
 import re
 from itertools import pairwise
@@ -48,13 +50,18 @@ def test_stored_half_is_run_and_normalised(py):
         if cell.cell_type == "code" and cell.source:
             assert cell.execution_count, f"cell {i} was not run: {HINT}"
             assert not [o for o in cell.outputs if o.output_type == "error"], f"cell {i} failed"
-            printed = "".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in cell.outputs)
+            printed = "".join(
+                o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in cell.outputs
+            )
             streams = [o.get("name") for o in cell.outputs]
             whole = all(a is None or a != b for a, b in pairwise(streams))
             assert whole, f"cell {i}'s text is in pieces: {HINT}"
             text = "".join(o.get("text", "") for o in cell.outputs)
-            lines = sum(1 + len(line) // 86 for line in text.splitlines())  # as the page breaks them
-            assert lines <= 20 or "hide-output" in cell.metadata.get("tags", []), f"cell {i}: fold its {lines} lines"
+            # As the page breaks them.
+            lines = sum(1 + len(line) // 86 for line in text.splitlines())
+            assert lines <= 20 or "hide-output" in cell.metadata.get("tags", []), (
+                f"cell {i}: fold its {lines} lines"
+            )
             local = re.search(rf"{re.escape(str(ROOT))}|(?<![\w.])/(home|Users|root|tmp)/", printed)
             assert not local, f"cell {i} prints a local path"
             assert " at 0x" not in printed, f"cell {i} prints a place in memory: {HINT}"

@@ -37,7 +37,9 @@ CELLS = [
 def ran(monkeypatch):
     """The notebooks whose cells were executed; none is really."""
     ran = []
-    monkeypatch.setattr(papermill, "execute_notebook", lambda source, *_, **__: ran.append(Path(source)))
+    monkeypatch.setattr(
+        papermill, "execute_notebook", lambda source, *_, **__: ran.append(Path(source))
+    )
     return ran
 
 
@@ -67,7 +69,9 @@ def edits(draw):
     extra = st.builds(new_code_cell, st.sampled_from(["x = 2", "# a remark", "quick = True"]))
     tagged = st.just(new_code_cell("x = 2", metadata={"tags": ["hide-input"]}))
     pool = st.one_of(st.sampled_from(CELLS), extra, tagged)
-    return draw(st.one_of(st.just(CELLS), st.lists(pool, min_size=1, max_size=5), st.permutations(CELLS)))
+    return draw(
+        st.one_of(st.just(CELLS), st.lists(pool, min_size=1, max_size=5), st.permutations(CELLS))
+    )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -187,7 +191,11 @@ def test_running_again_changes_nothing(tmp_path):
     assert len(views) == 2 and set(views) <= set(state)
     assert {w for s in state.values() for w in re.findall(r"IPY_MODEL_(\w+)", str(s))} <= set(state)
     names = [s["model_name"] for s in state.values()]
-    assert (names.count("IntSliderModel"), names.count("LabelModel"), names.count("LinkModel")) == (3, 3, 2)
+    assert (names.count("IntSliderModel"), names.count("LabelModel"), names.count("LinkModel")) == (
+        3,
+        3,
+        2,
+    )
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
     assert len(set(re.findall(r'"(T_\w{5})\\"', contents[0]))) == 2
     assert contents[0] == contents[1]

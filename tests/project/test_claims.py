@@ -1,4 +1,6 @@
-"""The claims ledger is complete and leads somewhere, its verdicts are what comes out, and its measures count right."""
+"""The claims ledger is complete and leads somewhere, its verdicts are what comes out, and its
+measures count right.
+"""
 
 import copy
 import json
@@ -22,7 +24,7 @@ LEDGER = claims.load()
 each_claim = pytest.mark.parametrize("claim", LEDGER, ids=lambda claim: claim["id"])
 
 
-# --- the ledger as it stands ---------------------------------------------------------------------------------------
+# --- the ledger as it stands
 
 
 def test_the_ledger_has_the_claims_that_were_to_be_checked():
@@ -55,13 +57,20 @@ def test_what_counts_as_reproduced_counts_as_partly_too(claim):
 @each_claim
 def test_the_recorded_verdict_is_what_comes_out(claim):
     judged = claims.judge(claim)
-    assert judged["computed"] == claim["verdict"], [(c["what"], c["model"], c["value"]) for c in judged["checks"]]
-    assert all(np.isnan(c["low"]) or c["low"] <= c["value"] + 1e-9 and c["value"] <= c["high"] + 1e-9
-               for c in judged["checks"])  # fmt: skip
-    assert json.loads(json.dumps(claims.record(judged), allow_nan=False))["verdict"] == claim["verdict"]
+    assert judged["computed"] == claim["verdict"], [
+        (c["what"], c["model"], c["value"]) for c in judged["checks"]
+    ]
+    assert all(
+        np.isnan(c["low"]) or c["low"] <= c["value"] + 1e-9 and c["value"] <= c["high"] + 1e-9
+        for c in judged["checks"]
+    )
+    assert (
+        json.loads(json.dumps(claims.record(judged), allow_nan=False))["verdict"]
+        == claim["verdict"]
+    )
 
 
-# --- the command ---------------------------------------------------------------------------------------------------
+# --- the command
 
 
 @pytest.fixture
@@ -99,7 +108,11 @@ def missing_table(claim):
 
 
 def number_for_a_model(claim):
-    claim["tests"][0] |= {"measure": "lag", "with": {"first": "color", "then": "shape", "level": 0.5}, "models": [5]}
+    claim["tests"][0] |= {
+        "measure": "lag",
+        "with": {"first": "color", "then": "shape", "level": 0.5},
+        "models": [5],
+    }
 
 
 BAD = {
@@ -111,8 +124,14 @@ BAD = {
     "model of another kind": (number_for_a_model, "AttributeError"),
     "tests that are no list": (lambda claim: claim.update(tests=5), "no list of measures"),
     "tests that say nothing": (lambda claim: claim.update(tests=["share"]), "no list of measures"),
-    "measure of another kind": (lambda claim: claim["tests"][0].update(measure=["share"]), "unknown measure"),
-    "models that are no list": (lambda claim: claim["tests"][0].update(models="rte-micro"), "models"),
+    "measure of another kind": (
+        lambda claim: claim["tests"][0].update(measure=["share"]),
+        "unknown measure",
+    ),
+    "models that are no list": (
+        lambda claim: claim["tests"][0].update(models="rte-micro"),
+        "models",
+    ),
     "no range": (lambda claim: claim["tests"][0].update(reproduced=0.5), "range"),
     "no paper": (lambda claim: claim.pop("says"), "says"),
     "unknown verdict": (lambda claim: claim.update(verdict="true"), "true"),
@@ -142,27 +161,42 @@ def test_bad_input_ends_with_one_line_and_status_2(relcore, written, tmp_path):
         assert line.startswith("relcore: ") and named in line
 
 
-# --- verdicts and pages --------------------------------------------------------------------------------------------
+# --- verdicts and pages
 
 
 @given(st.floats(-2, 2) | st.just(float("nan")))
 def test_grades_go_by_the_ranges(value):
     test = {"reproduced": [0.5, 1.0], "partly": [0.0, None]}
     grade = claims.grade(value, test)
-    assert grade == ("reproduced" if 0.5 <= value <= 1 else "partly" if value >= 0 else "not reproduced")
+    assert grade == (
+        "reproduced" if 0.5 <= value <= 1 else "partly" if value >= 0 else "not reproduced"
+    )
     assert wanted(test) == "0.5 to 1 (partly: at least 0)"
-    assert claims.grade(value, {"reproduced": [None, -1]}) == ("reproduced" if value <= -1 else "not reproduced")
+    assert claims.grade(value, {"reproduced": [None, -1]}) == (
+        "reproduced" if value <= -1 else "not reproduced"
+    )
 
 
 @pytest.mark.parametrize(
     "values, verdict",
-    [((1, 1, 1), "reproduced"), ((1, 0, 1), "partly"), ((0, 0, 1), "not reproduced"), ((0.6, 0, 0), "partly")],
+    [
+        ((1, 1, 1), "reproduced"),
+        ((1, 0, 1), "partly"),
+        ((0, 0, 1), "not reproduced"),
+        ((0.6, 0, 0), "partly"),
+    ],
 )
 def test_the_first_test_decides_what_is_not_reproduced(monkeypatch, values, verdict):
     found = iter(values)
-    monkeypatch.setitem(measures.MEASURES, "given", lambda model, folder: (next(found), np.nan, np.nan, 1))
+    monkeypatch.setitem(
+        measures.MEASURES, "given", lambda model, folder: (next(found), np.nan, np.nan, 1)
+    )
     test = {"what": "it", "measure": "given", "reproduced": [0.9, None], "partly": [0.5, None]}
-    claim = {"id": "S0", "command": "", "tests": [test | {"models": ["a", "b"]}, test | {"models": ["c"]}]}
+    claim = {
+        "id": "S0",
+        "command": "",
+        "tests": [test | {"models": ["a", "b"]}, test | {"models": ["c"]}],
+    }
     assert claims.judge(claim)["computed"] == verdict
 
 
@@ -186,20 +220,30 @@ def test_the_page_escapes_what_people_wrote_and_links_to_the_figure():
         assert len(re.findall(r"<details>", page)) == (not brief)
 
 
-# --- measures on tables with known answers -------------------------------------------------------------------------
+# --- measures on tables with known answers
 
 
 def pictures(hits, **columns):
-    """A table of pictures in the relation "above", True or False in every metric; columns are put in their place."""
+    """A table of pictures in the relation "above", True or False in every metric; columns are put
+    in their place.
+    """
     n = len(hits)
     table = pd.DataFrame({metric: list(hits) for metric in METRICS} | {"seed": range(n)})
-    told = {"binding": True, "relation": "above", "prompt": "red square is above blue circle", "dx": 0.0, "dy": -40.0}
+    told = {
+        "binding": True,
+        "relation": "above",
+        "prompt": "red square is above blue circle",
+        "dx": 0.0,
+        "dy": -40.0,
+    }
     return table.assign(**told | columns)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """folder(name, table): the table stored under that name; returns the folder of all. A name is to be used once."""
+    """folder(name, table): the table stored under that name; returns the folder of all. A name is
+    to be used once.
+    """
 
     def store(name, table):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +255,10 @@ def folder(tmp_path):
 
 def test_share_counts_and_takes_conditions(folder):
     where = folder(
-        "t/net", pictures([True] * 6 + [False] * 4).assign(shape=[True] * 8 + [False] * 2, kind=list("aab") * 3 + ["b"])
+        "t/net",
+        pictures([True] * 6 + [False] * 4).assign(
+            shape=[True] * 8 + [False] * 2, kind=list("aab") * 3 + ["b"]
+        ),
     )
     arguments = {"table": "t/{model}", "column": "relation_loose"}
     assert measures.share("net", where, **arguments) == (0.6, *wilson(6, 10), 10)
@@ -223,7 +270,10 @@ def test_share_counts_and_takes_conditions(folder):
 
 def test_chance_of_pictures_in_one_relation_is_their_share(folder):
     where = folder("t/net", pictures([True] * 8))
-    assert measures.share("net", where, table="t/net", column="relation_loose", less_chance=True)[0] == 0
+    assert (
+        measures.share("net", where, table="t/net", column="relation_loose", less_chance=True)[0]
+        == 0
+    )
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
@@ -232,18 +282,29 @@ def test_ratio_has_its_value_inside_the_interval(tmp_path_factory, few, many):
     for name, hits in (("few", few), ("many", many)):
         pictures([True] * hits + [False] * (40 - hits)).to_parquet(where / f"{name}.parquet")
     value, low, high, n = measures.ratio("few", where, table="{model}", column="color", to="many")
-    assert value == pytest.approx(few / many) and low <= value + 1e-9 and value <= high + 1e-9 and n == 40
+    assert (
+        value == pytest.approx(few / many)
+        and low <= value + 1e-9
+        and value <= high + 1e-9
+        and n == 40
+    )
 
 
 def test_change_is_paired(folder):
     before, after = pictures([True, True, False, True]), pictures([True, False, True, False])
-    where = folder("t/net", pd.concat([before.assign(intervention="none"), after.assign(intervention="L0H0")]))
-    value, low, high, n = measures.change("net", where, table="t/{model}", run="L0H0", metric="shape")
+    where = folder(
+        "t/net", pd.concat([before.assign(intervention="none"), after.assign(intervention="L0H0")])
+    )
+    value, low, high, n = measures.change(
+        "net", where, table="t/{model}", run="L0H0", metric="shape"
+    )
     assert value == -0.25 and low < value < high and n == 4
 
 
 def test_shows_judges_by_the_relation_put_in(folder):
-    below = pictures([False] * 4, dx=[0, 20, 0, 0], dy=[40, 40, -40, 40], binding=[True, True, True, False])
+    below = pictures(
+        [False] * 4, dx=[0, 20, 0, 0], dy=[40, 40, -40, 40], binding=[True, True, True, False]
+    )
     where = folder("t/net", below.assign(words="shape2"))
     assert measures.shows("net", where, table="t/{model}")[0] == 0.5
     assert measures.shows("net", where, table="t/{model}", strict=True)[0] == 0.25
@@ -254,11 +315,18 @@ def test_shows_judges_by_the_relation_put_in(folder):
 
 def test_reworded_takes_the_worst_suite(folder):
     parts = {"train": [True] * 4, "is-the": [True] * 3 + [False], "no-is": [False] * 4}
-    table = pd.concat([pictures(hits, dx=10.0 * k, suite=name) for k, (name, hits) in enumerate(parts.items())])
+    table = pd.concat(
+        [pictures(hits, dx=10.0 * k, suite=name) for k, (name, hits) in enumerate(parts.items())]
+    )
     where = folder("robustness/net", table)
-    assert measures.reworded("net", where, suites=["is-the", "no-is"], metrics=["shape", "color"])[0] == -1
+    assert (
+        measures.reworded("net", where, suites=["is-the", "no-is"], metrics=["shape", "color"])[0]
+        == -1
+    )
     assert measures.reworded("net", where, suites=["is-the"], metrics=["shape"])[0] == -0.25
-    assert measures.reworded("net", where, suites=["is-the", "no-is"], metrics=["dx", "dy"])[:1] == (40,)
+    assert measures.reworded("net", where, suites=["is-the", "no-is"], metrics=["dx", "dy"])[
+        :1
+    ] == (40,)
     with pytest.raises(RelcoreError, match="reversed"):
         measures.reworded("net", where, suites=["reversed"], metrics=["shape"])
 
@@ -277,17 +345,24 @@ def test_entry_picks_by_rank_and_divides(folder):
     assert measures.entry("net", where, **arguments) == (0.8, 0.7, 0.9, 7)
     assert measures.entry("net", where, rank=2, **arguments)[0] == 0.4
     assert measures.entry("net", where, by="gap", **arguments)[0] == 0.2
-    value, low, high, _ = measures.entry("net", where, where={"step": 9}, over={"step": 0}, **arguments)
+    value, low, high, _ = measures.entry(
+        "net", where, where={"step": 9}, over={"step": 0}, **arguments
+    )
     assert value == 0.5 and low == pytest.approx(0.3 / 0.9) and high == pytest.approx(0.5 / 0.7)
 
 
 def test_times_of_learning_leave_out_runs_that_never_get_there(folder):
     def run(name, color, relation):
-        rows = [(k * 1000, 0.0, "canonical", m, v, 96) for m, values in (("color", color), ("relation_loose", relation))
-                for k, v in enumerate(values)]  # fmt: skip
+        rows = [
+            (k * 1000, 0.0, "canonical", m, v, 96)
+            for m, values in (("color", color), ("relation_loose", relation))
+            for k, v in enumerate(values)
+        ]
         columns = ["samples", "seconds", "suite", "metric", "value", "n"]
         where = folder(f"training/{name}/metrics", pd.DataFrame(rows, columns=columns))
-        (where / "training" / name / "config.json").write_text('{"encoder": "rte", "preset": "micro", "seed": 0}')
+        (where / "training" / name / "config.json").write_text(
+            '{"encoder": "rte", "preset": "micro", "seed": 0}'
+        )
         return where
 
     run("fast", [0, 1, 1, 1, 1], [0, 0, 1, 1, 1])

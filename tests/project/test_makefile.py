@@ -1,4 +1,6 @@
-"""The Makefile sets up an environment, keeps it while it can be used, and makes it anew when it can not."""
+"""The Makefile sets up an environment, keeps it while it can be used, and makes it anew when it can
+not.
+"""
 
 import os
 import shutil
@@ -51,8 +53,12 @@ def pythons(tmp_path):
 def install(folder, *arguments):
     """`make install`: its end, and what was installed with which Python."""
     (folder / "installs").unlink(missing_ok=True)
-    environment = {"PATH": str(folder.parent / "bin")} | {k: v for k, v in os.environ.items() if k == "HOME"}
-    done = subprocess.run([MAKE, "install", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    environment = {"PATH": str(folder.parent / "bin")} | {
+        k: v for k, v in os.environ.items() if k == "HOME"
+    }
+    done = subprocess.run(
+        [MAKE, "install", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
     installs = folder / "installs"
     return done, installs.read_text().split() if installs.exists() else []
 
@@ -63,11 +69,20 @@ def test_an_environment_is_made_once(folder, pythons):
     assert install(folder)[1] == []
     os.utime(folder / "pyproject.toml", (4e9, 4e9))
     (folder / ".venv" / "kept").touch()
-    assert install(folder)[1] and (folder / ".venv" / "kept").exists()  # other versions: the same environment
+    # Other versions: the same environment.
+    assert install(folder)[1] and (folder / ".venv" / "kept").exists()
 
 
-@pytest.mark.parametrize("names", [("python3.11", "python3.12", "python3.14"), ("python3.12", "python3.13"),
-                                   ("python3.13", "python3.14"), ("python3.14",)], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("python3.11", "python3.12", "python3.14"),
+        ("python3.12", "python3.13"),
+        ("python3.13", "python3.14"),
+        ("python3.14",),
+    ],
+    ids=" ".join,
+)
 def test_the_first_tested_python_is_taken(folder, pythons, names):
     pythons(*names)
     assert install(folder)[1][0] == names[0]
@@ -113,8 +128,12 @@ def test_another_python_is_heeded_when_asked_for_and_kept_when_not(folder, pytho
     assert install(folder)[1] == []
 
 
-@pytest.mark.parametrize("arguments, named", [((), "found none. Install"), (["PYTHON=nowhere"], "none in nowhere.")])
-def test_without_a_python_the_line_says_what_to_do_and_nothing_is_removed(folder, pythons, arguments, named):
+@pytest.mark.parametrize(
+    "arguments, named", [((), "found none. Install"), (["PYTHON=nowhere"], "none in nowhere.")]
+)
+def test_without_a_python_the_line_says_what_to_do_and_nothing_is_removed(
+    folder, pythons, arguments, named
+):
     (folder / ".venv").mkdir()
     pythons()
     done, _ = install(folder, *arguments)

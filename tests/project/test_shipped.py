@@ -17,16 +17,25 @@ def test_checkpoint_loads_and_its_header_agrees_with_the_manifest(name):
     _, header = load_model(name)  # checks the hash, the shapes and the values
     entry = manifest()[name]
     assert header["metrics"] == entry["metrics"]
-    assert (header["recipe"]["preset"], header["recipe"]["encoder"]) == (entry["preset"], entry["encoder"])
+    assert (header["recipe"]["preset"], header["recipe"]["encoder"]) == (
+        entry["preset"],
+        entry["encoder"],
+    )
 
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_metrics_of_the_manifest_come_from_the_shipped_tables(name):
     for suite, metrics in manifest()[name]["metrics"].items():
         table = pd.read_parquet(RESULTS / "evaluations" / f"{name}-{suite}.parquet")
-        assert table.attrs["checkpoint"] == (digest(name) if name in SHIPPED else manifest()[name]["sha256"])
+        assert table.attrs["checkpoint"] == (
+            digest(name) if name in SHIPPED else manifest()[name]["sha256"]
+        )
         stored = summarise(table)
-        assert all(metrics[m][key] == stored[m][key] for m in METRICS for key in ("value", "low", "high", "n"))
+        assert all(
+            metrics[m][key] == stored[m][key]
+            for m in METRICS
+            for key in ("value", "low", "high", "n")
+        )
 
 
 def test_no_checkpoint_is_left_out_of_the_manifest():
@@ -36,8 +45,12 @@ def test_no_checkpoint_is_left_out_of_the_manifest():
 
 
 def test_the_readme_quotes_the_manifest():
-    rows = re.findall(r"^\| `(\S+)`, (\w+) phrases \|(.*)\|$", (ROOT / "README.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| `(\S+)`, (\w+) phrases \|(.*)\|$", (ROOT / "README.md").read_text(), re.M
+    )
     assert rows
     for name, suite, cells in rows:
         metrics = manifest()[name]["metrics"]["canonical" if suite == "canonical" else "phrases"]
-        assert [c.strip() for c in cells.split("|")] == [f"{metrics[m]['value']:.3f}" for m in METRICS]
+        assert [c.strip() for c in cells.split("|")] == [
+            f"{metrics[m]['value']:.3f}" for m in METRICS
+        ]
