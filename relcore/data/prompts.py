@@ -7,6 +7,7 @@ suites of the robustness chapter are the TEMPLATES other than "train".
 import itertools
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -109,6 +110,7 @@ _PHRASE_PATTERN = re.compile(
 )  # (longest first: "above and to the left of" is not "above")
 
 
+@lru_cache(4096)  # the suites, about 1500 prompts, are read again for every table
 def parse(text: str) -> Prompt:
     """Read a prompt into colours, shapes, relation and the role of every word.
 
