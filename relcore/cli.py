@@ -21,6 +21,7 @@ from .options import (
     Model,
     Seed,
     Steps,
+    command_line,
     emit,
     metrics_table,
     open_model,
@@ -313,6 +314,37 @@ for command in (
     analyses.robustness,
 ):
     app.command()(command)
+
+
+@app.command("run")
+def run_experiment(
+    name: Annotated[str, typer.Argument(help="An experiment: a file of experiments/.")],
+    model: Annotated[
+        list[str], typer.Option("--run", help="A run's name, or a checkpoint; may be given again.")
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="24 prompts, one picture each; writes no table.")
+    ] = False,
+    out: Annotated[
+        Path | None, table_option("The table, if not results/NAME/RUN.parquet; for one --run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an experiment's table of a run, or what is missing of it.
+
+    Example: relcore run masks --run rte-micro
+    """
+    from .experiment import find, run
+
+    find(name)
+    if out and len(model) > 1:
+        raise RelcoreError("--out is the table of one run: give one --run")
+    done = []
+    for each in model:
+        table = run(name, each, quick=quick, out=out, command=command_line())
+        done.append({"run": each, "rows": len(table), "parts": table.part.nunique()})
+    lines = [f"{name} {d['run']}: {d['rows']} rows in {d['parts']} parts" for d in done]
+    emit(as_json, {"experiment": name, "runs": done}, "\n".join(lines))
 
 
 @app.command()
