@@ -14,6 +14,7 @@ _FACE = {
     "load": "face",
     "change": "face",
     "runs": "registry",
+    "results": "experiment",
     "suite": "data.prompts",
     "capture": "kernels.capture",
 }

@@ -71,8 +71,7 @@ def load(file: Path = LEDGER) -> list[dict]:
             ):
                 raise RelcoreError(
                     f"'{file.name}': claim {name}: a test needs what, models and a range [low, "
-                    "high] "
-                    "for reproduced (null: no limit)"
+                    "high] for reproduced (null: no limit)"
                 )
     if len({claim["id"] for claim in claims}) < len(claims):
         raise RelcoreError(f"'{file.name}': two claims have one id")
@@ -120,8 +119,7 @@ def judge(claim: dict) -> dict:
                 reason = error if isinstance(error, RelcoreError) else repr(error)
                 raise RelcoreError(
                     f"claim {claim['id']}, '{test['what']}', {model}: {reason}: restore its tables "
-                    "from "
-                    f"git, or make them again with: {claim['command']}"
+                    f"from git, or make them again with: {claim['command']}"
                 ) from error
             value, low, high, n = (*(float(x) for x in found[:3]), int(found[3]))
             checks.append(

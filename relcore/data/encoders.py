@@ -156,8 +156,7 @@ class TableEncoder:
             except RelcoreError as error:
                 raise RelcoreError(
                     f"prompt {prompt!r} is not in the table '{self.name}': take one of its suites "
-                    "(relcore encode "
-                    f"--help names them), or make its encoder work: {error}"
+                    f"(relcore encode --help names them), or make its encoder work: {error}"
                 ) from error
             self._rows[prompt] = self._live.encode_one(prompt)
         return self._rows[prompt]
@@ -172,8 +171,7 @@ class TableEncoder:
         if ours.shape != theirs.shape or (ours - theirs).norm() > 0.01 * ours.norm():
             raise RelcoreError(
                 f"it gives other vectors than the table holds for {prompt!r}, so it is not the one "
-                "that "
-                "the table was made with"
+                "that the table was made with"
             )
         return encoder
 

@@ -184,8 +184,7 @@ def synopsis(
     if not n:
         raise RelcoreError(
             f"none of {drawn} pictures shows the prompt's two objects, so no image token has a "
-            "role: "
-            "give more prompts or seeds, or a model that binds colours to shapes"
+            "role: give more prompts or seeds, or a model that binds colours to shapes"
         )
     mean = total / n
     spread = (

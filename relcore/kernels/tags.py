@@ -128,8 +128,7 @@ def collect(
     if not rows:
         raise RelcoreError(
             f"none of {sum(len(t) for t, _ in parts)} pictures shows the prompt's two objects, so "
-            "no "
-            "image token has a role: give more prompts, or a model that binds"
+            "no image token has a role: give more prompts, or a model that binds"
         )
     columns = ["picture", "prompt", "seed", "relation", "color1", "role", "image", "share"]
     values = {

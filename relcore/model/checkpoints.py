@@ -64,11 +64,9 @@ def find(name: str, folder: Path = CHECKPOINTS) -> Path:
     if entry := manifest(folder).get(name):
         raise RelcoreError(
             f"of '{name}' only the tables are shipped; for its weights, train it again: relcore "
-            "train "
-            f"--preset {entry['preset']} --encoder {entry['encoder']} --seed {entry['seed']} "
+            f"train --preset {entry['preset']} --encoder {entry['encoder']} --seed {entry['seed']} "
             f"--samples {entry['samples']} --out runs/{name}, then relcore release runs/{name} "
-            f"{name}. "
-            f"{entry['note']}".rstrip()
+            f"{name}. {entry['note']}".rstrip()
         )
     path = Path(name)
     if path.is_dir():

@@ -1,7 +1,7 @@
 """The recipe: what makes a training run, and what a checkpoint's header says of it."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..data.encoders import POSITIONS, make_encoder
@@ -103,26 +103,31 @@ def recipe_of(header: dict) -> TrainConfig:
     return TrainConfig(**{key: value for key, value in recipe.items() if key in recipe_fields()})
 
 
-def recipe_from(given: dict, settings: list[str], resume: Path | None = None) -> TrainConfig:
-    """A config from named values (None: not given) and "key=value" strings.
-
-    What is not given comes from the run to resume, or from the defaults.
-    """
+def recipe_in(folder: Path) -> TrainConfig:
+    """The recipe of the run in a folder; RelcoreError if it holds none that this version reads."""
     try:
-        base = json.loads((resume / "config.json").read_text(encoding="utf-8")) if resume else {}
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RelcoreError(
-            f"'{resume}' holds no training run ({error}): name the folder of one, or start one: "
-            f"relcore train --out {resume}"
+            f"'{folder}' holds no training run ({error}): name the folder of one, or start one: "
+            f"relcore train --out {folder}"
         ) from error
-    kinds = recipe_fields()
-    if unknown := sorted(base.keys() - kinds):
+    if unknown := sorted(values.keys() - recipe_fields()):
         raise RelcoreError(
-            f"'{resume}' was trained by another version, with {', '.join(unknown)} in its recipe, "
-            "which "
-            "this one does not have: train it anew in another folder"
+            f"'{folder}' was trained by another version, with {', '.join(unknown)} in its recipe, "
+            "which this one does not have: train it anew in another folder"
         )
-    values = {key: value for key, value in given.items() if value is not None}
+    return TrainConfig(**values)
+
+
+def changed(config: TrainConfig, given: dict, settings: list[str]) -> TrainConfig:
+    """The recipe with named values (None: as it is) and "key=value" strings put in.
+
+    caption_lr follows lr unless it has a value of its own.
+    """
+    kinds = recipe_fields()
+    values = {"caption_lr": 0.0} if config.caption_lr == config.lr else {}
+    values |= {key: value for key, value in given.items() if value is not None}
     for setting in settings:
         key, _, text = setting.partition("=")
         if key not in kinds:
@@ -133,4 +138,4 @@ def recipe_from(given: dict, settings: list[str], resume: Path | None = None) ->
             raise RelcoreError(
                 f"'{setting}': {key} must be of type {kinds[key].__name__}"
             ) from error
-    return TrainConfig(**{**base, **values})
+    return replace(config, **values)

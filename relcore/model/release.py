@@ -14,7 +14,7 @@ from ..paths import CHECKPOINTS, RESULTS
 from . import checkpoints
 from .diffusion import fast_precision
 from .evaluation import commit, evaluate, report, write_table
-from .recipe import TrainConfig, recipe_from
+from .recipe import recipe_in
 
 SUITES = {"canonical": (CANONICAL, 10), "phrases": (PHRASES, 4)}  # phrases, seeds a prompt
 
@@ -45,7 +45,7 @@ def release(
     )
     if missing := [part for part in ("metrics.parquet", "frames") if not (run / part).exists()]:
         raise RelcoreError(f"'{run}' has no {missing[0]}: name the folder of a training run")
-    recipe: TrainConfig = recipe_from({}, [], run)
+    recipe = recipe_in(run)
     model, header = checkpoints.load_model(str(run / "model.safetensors"))
     weights = {key: value.bfloat16() for key, value in model.state_dict().items()}
     model.load_state_dict(weights)

@@ -78,8 +78,7 @@ def edited_in_ipynb(source: Path) -> bool:
         f"{', '.join(mine) or 'none'}; only the .ipynb: {', '.join(other) or 'none'}): carry over "
         "by "
         f"hand what is missing, then keep the .py with `jupytext --to ipynb --update {source}` or "
-        "the "
-        f".ipynb with `jupytext --to py:percent {target}`"
+        f"the .ipynb with `jupytext --to py:percent {target}`"
     )
 
 

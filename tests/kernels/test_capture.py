@@ -139,11 +139,12 @@ def test_edits_in_place_are_the_edits_out_of_place(model, encoder, data):
     names = st.sampled_from(activation_names(model))
     chosen = data.draw(st.dictionaries(names, st.sampled_from(CHANGES), min_size=1, max_size=6))
     plain, _ = two_passes(model, encoder, ())
-    in_place, out_of_place = (
-        {name: lambda v, _, f=pair[k]: f(v) for name, pair in chosen.items()} for k in (0, 1)
-    )
-    outputs, cache = two_passes(model, encoder, edits=in_place)
-    expected, recorded = two_passes(model, encoder, edits=out_of_place)
+
+    def edits(kind):
+        return {name: lambda v, _, f=pair[kind]: f(v) for name, pair in chosen.items()}
+
+    outputs, cache = two_passes(model, encoder, edits=edits(0))
+    expected, recorded = two_passes(model, encoder, edits=edits(1))
     assert all(map(torch.equal, outputs, expected))
     assert cache.keys() == recorded.keys()
     assert [key for key in cache if not torch.equal(cache[key], recorded[key])] == []

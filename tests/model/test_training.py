@@ -22,7 +22,7 @@ from relcore.files import read_tensors, write_tensors
 from relcore.model import training
 from relcore.model.checkpoints import load_model, open_model, save_model
 from relcore.model.dit import DiT
-from relcore.model.recipe import TrainConfig, check, recipe_from, recipe_of
+from relcore.model.recipe import TrainConfig, changed, check, recipe_in, recipe_of
 from relcore.model.training import Run, evaluation_suites
 
 QUICK = TrainConfig(preset="tiny", samples=48, batch=8, eval_every=16, warmup=2)  # 6 steps
@@ -184,7 +184,17 @@ def test_how_often_a_run_is_scored_may_change_and_changes_no_weight(tmp_path, mo
 def test_a_recipe_of_another_version_is_refused_by_name(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"preset": "tiny", "layout": 24000}))
     with pytest.raises(RelcoreError, match="another version, with layout.*anew"):
-        recipe_from({}, [], tmp_path)
+        recipe_in(tmp_path)
+
+
+def test_a_recipe_is_changed_where_asked_and_nowhere_else():
+    base = TrainConfig(captions="paper", named=64)
+    assert changed(base, {"seed": None}, []) == base
+    assert changed(base, {"seed": 3}, ["bare=128"]) == replace(base, seed=3, bare=128)
+    assert changed(base, {}, ["lr=5e-4"]).caption_lr == 5e-4
+    assert changed(replace(base, caption_lr=1e-4), {}, ["lr=5e-4"]).caption_lr == 1e-4
+    with pytest.raises(RelcoreError, match="no 'colour'"):
+        changed(base, {}, ["colour=red"])
 
 
 def test_a_run_of_before_a_recipe_value_existed_goes_on_with_its_default(tmp_path):
