@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import RelcoreError
 from ..files import read_tensors, write_tensors
-from ..paths import TABLES
+from ..paths import TABLES, require_checkout
 from .prompts import ROLES, parse
 
 END = "</s>"
@@ -242,6 +242,7 @@ def make_encoder(name: str, positions: float = POSITIONS):
         return RandomTokenEncoder(positions=positions if name == "rte" else 0)
     shipped = sorted(path.stem for path in TABLES.glob("*.safetensors"))
     if name not in shipped and not name.endswith(".safetensors"):
+        require_checkout()
         raise RelcoreError(
             f"unknown encoder '{name}': choose from {', '.join([*ENCODERS, *shipped])}, "
             "or give the path of a table made by relcore encode"

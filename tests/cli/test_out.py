@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relcore import files, options, paths
-from relcore.data import contextual
+from relcore.data import contextual, encoders
 from relcore.kernels import interventions
-from relcore.model import checkpoints, training
+from relcore.model import checkpoints, recipe
 from relcore.view import notebooks
 
 PROMPT = "red square is above blue circle"
@@ -45,9 +45,9 @@ ENDING = {"encode": ".safetensors", "sample": ".png"}
 def no_work(monkeypatch):
     """Whatever the commands begin their work with fails."""
     for owner, name in (
-        (training, "open_model"),
-        (training, "make_encoder"),
         (checkpoints, "load_model"),
+        (encoders, "make_encoder"),
+        (recipe, "make_encoder"),
         (contextual, "make_contextual"),
     ):
         monkeypatch.setattr(

@@ -433,10 +433,8 @@ def test_the_share_of_colours_left_out_follows_the_recipe():
 def test_a_run_with_stages_resumes_to_the_same_bits(tmp_path, monkeypatch):
     staged = replace(QUICK, captions="paper", named=16, bare=16, positions=1.0)
     train(staged, tmp_path / "straight")
-    interrupt_at(3, monkeypatch)
-    with pytest.raises(RelcoreError, match="--resume"):
+    with monkeypatch.context() as patch, pytest.raises(RelcoreError, match="--resume"):
+        interrupt_at(3, patch)
         train(staged, tmp_path / "halted")
-    monkeypatch.undo()
-    monkeypatch.setattr(training, "evaluation_suites", lambda captions: PROMPTS)
     train(staged, tmp_path / "halted", resume=True)
     assert_same_run(tmp_path / "straight", tmp_path / "halted")
