@@ -11,6 +11,11 @@ def every_phrase() -> list[str]:
     return suite(PHRASES)
 
 
+def request(prompts: pd.Series) -> pd.Series:
+    """Each prompt without its colours: what all its captions ask for alike, shapes and relation."""
+    return prompts.map({prompt: in_form(prompt, "neither") for prompt in prompts.unique()})
+
+
 def drawn(model: Model, prompts: list[str], seeds: list[int], form: str, **options) -> pd.DataFrame:
     """`Model.evaluate` of the prompts in a caption form, with a column `form`.
 

@@ -49,7 +49,7 @@ class Model:
         prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
         seeds = seeds * len(prompts) if len(seeds) == 1 else seeds
         draw = interventions.drawn_with(intervention) if intervention else sample
-        return draw(self.network, self.encoder, prompts, seeds, **self._how(sampling)).numpy()
+        return draw(self.network, self.encoder, prompts, seeds, **self.how(**sampling)).numpy()
 
     def evaluate(
         self,
@@ -66,7 +66,7 @@ class Model:
         """
         draw = interventions.drawn_with(intervention) if intervention else None
         prompts = suite() if prompts is None else prompts
-        options = {"draw": draw, "progress": progress, **self._how(sampling)}
+        options = {"draw": draw, "progress": progress, **self.how(**sampling)}
         return evaluate(self.network, self.encoder, prompts, list(seeds), **options)
 
     def capture(self, names: Iterable[str] = (), edits: dict | None = None):
@@ -77,19 +77,26 @@ class Model:
         """The cross-attention head of that name, such as "L3H2"; RelcoreError if there is none."""
         return interventions.find_head(self.network, name)
 
-    def ablate(self, *heads: str | Head, method: str = "mean", **sampling) -> Intervention:
+    def ablate(
+        self,
+        *heads: str | Head,
+        method: str = "mean",
+        prompts: list[str] | None = None,
+        **sampling,
+    ) -> Intervention:
         """Heads replaced by their mean, by another prompt's output ("resample") or by "zero".
 
-        The reference is drawn for the occasion: the canonical prompts with a seed that no
-            experiment uses.
+        The reference is drawn for the occasion, with a seed that no experiment uses. prompts: its
+        prompts, the 96 canonical ones if not given.
         """
         chosen = [self.head(head) if isinstance(head, str) else head for head in heads]
         pool = interventions.reference_for(
-            self.network, self.encoder, chosen, method, **self._how(sampling)
+            self.network, self.encoder, chosen, method, prompts=prompts, **self.how(**sampling)
         )
         return interventions.ablate(chosen, pool)
 
-    def _how(self, sampling: dict) -> dict:
+    def how(self, **sampling) -> dict:
+        """How this model draws, as the options of `diffusion.sample` that the kernels take."""
         return {"process": self.process, "precision": fast_precision(), **sampling}
 
 

@@ -277,8 +277,8 @@ def from_donor(
 def causes(
     model: DiT, encoder, at: States, steps: Iterable[int], sources: list[Head], draws: int = 300
 ) -> pd.DataFrame:
-    """What attention after `sources`, the relation heads, follows when the two objects are to
-    change places.
+    """What attention after any of `sources`, the relation heads, follows when the two objects are
+    to change places. Empty if no layer comes after them.
 
     CAUSES: the sources put out what they do for the opposite relation; the same, but every other
     layer after them puts out what it did before, so that the change reaches a head through the
@@ -319,7 +319,7 @@ def causes(
                 *drawn.quantile(torch.tensor([0.025, 0.975]), dim=-1),
             ]
             for layer, head in np.ndindex(*gap.shape):
-                if layer > max(layers):
+                if layer > min(layers) and Head(layer, head) not in sources:
                     three = [
                         float(v[layer, head]) if gap[layer, head] >= APART else np.nan
                         for v in values

@@ -227,17 +227,21 @@ def reference_for(
     heads: Iterable[Head],
     method: str,
     *,
+    prompts: list[str] | None = None,
     progress: str | None = None,
     **sampling,
 ) -> dict | None:
-    """The `reference` of a method of METHODS, over the canonical prompts; None for "zero"."""
+    """The `reference` of a method of METHODS; None for "zero".
+
+    prompts: the 96 canonical ones if not given.
+    """
     require("method", method, METHODS)
     if method == "zero":
         return None
     return reference(
         model,
         encoder,
-        suite(),
+        suite() if prompts is None else prompts,
         REFERENCE_SEEDS,
         heads,
         mean=method == "mean",

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..data.prompts import ROLES, parse
 from ..data.scenes import COLORS, RELATIONS
+from ..data.scoring import bound_pair, detect
 from ..errors import RelcoreError
 from ..model.dit import DiT
 from ..model.evaluation import batches
@@ -43,8 +44,9 @@ PENALTY = 0.01  # the probe's C: features are as many as tokens of a third of th
 class Tokens:
     """Image tokens with a role, and what activations held there.
 
-    table: one row a token: picture (number), prompt, seed, relation, color1 ("" if not named),
-    role, image (its place, row by row), share (of it that the role covers).
+    table: one row a token: picture (number), prompt, seed, relation, color1 (that object 1 has in
+    the picture, named or not), role, image (its place, row by row), share (of it that the role
+    covers).
     values: {name of an activation, or of a head: fp32 [step, token, d]}; a head's is its result.
     """
 
@@ -98,14 +100,12 @@ def collect(
         # (picture in the batch, image token) of every token with a role.
         at: list[tuple[int, int]] = []
         for k, (text, seed) in enumerate(zip(texts, noise, strict=True)):
-            prompt = parse(text)
-            shares = image_roles(drawn[k].numpy(), prompt, model.config.grid)
+            prompt, pixels = parse(text), drawn[k].numpy()
+            shares = image_roles(pixels, prompt, model.config.grid)
             if shares is None:
                 continue
-            told = (
-                RELATIONS[prompt.relation],
-                COLORS[prompt.colors[0]] if prompt.colors[0] >= 0 else "",
-            )
+            color1 = COLORS[bound_pair(detect(pixels), prompt)[0].color]
+            told = RELATIONS[prompt.relation], color1
             for role, share in zip(IMAGE_ROLES, shares, strict=True):
                 places = np.flatnonzero(share >= COVERED)
                 if role == "background":
@@ -264,7 +264,7 @@ def prediction(
 
     One row a step: step, auc (the chance that a token of object 1 has a higher projection than one
     of object 2, of any picture; .5 is chance), low, high (95 % bootstrap over prompts), n (tokens),
-    prompts.
+    prompts. Tokens whose tag no other fold can tell are left out; RelcoreError if that is all.
     by, number: the folds that the fit leaves out in turn, as in `folds`: by="relation", number=8
     asks whether a tag fitted on other relations will do. within: a tag of its own for each value of
     this column.
@@ -281,7 +281,7 @@ def prediction(
     ]
     rows = []
     for step in range(len(tokens.values[name])) if steps is None else steps:
-        score = np.zeros(len(first))
+        score = np.full(len(first), np.nan)
         for group in _apart(tokens.table, within):
             for k in range(number):
                 fit, test = group[fold[group] != k], group[fold[group] == k]
@@ -289,9 +289,15 @@ def prediction(
                     tokens.values[name][step, test]
                     @ tag(tokens.rows(fit), name, pooled or [step])[0]
                 )
-        drawn = [roc_auc_score(first, score, sample_weight=w) for w in weights]
+        told = np.isfinite(score)
+        if not told.any():
+            raise RelcoreError(
+                f"no tag of {within or name} can be fitted on other prompts: give more prompts"
+            )
+        drawn = [roc_auc_score(first[told], score[told], sample_weight=w[told]) for w in weights]
         low, high = np.quantile(drawn, (0.025, 0.975)) if draws else (np.nan, np.nan)
-        rows.append((step, roc_auc_score(first, score), low, high, len(first), count))
+        auc = roc_auc_score(first[told], score[told])
+        rows.append((step, auc, low, high, int(told.sum()), count))
     return pd.DataFrame(rows, columns=["step", "auc", "low", "high", "n", "prompts"])
 
 

@@ -95,7 +95,7 @@ def test_every_experiment_says_what_it_is_and_whom_it_is_for(name):
 
 
 @pytest.mark.parametrize("name", experiments())
-def test_the_parts_of_an_experiment_are_tables_of_one_schema(name, model):
+def test_the_parts_of_an_experiment_are_tables_of_one_schema(name, model, shown):
     """The first and the last part, of two prompts."""
     chosen = experiments()[name]
     if chosen.seeds:

@@ -256,6 +256,15 @@ def test_a_silent_source_is_no_cause_and_attention_of_its_own_layer_is_left_out(
     assert abs(by_cause[CAUSES[2]]).max() > 1e-3
 
 
+def test_heads_after_any_of_the_sources_are_followed():
+    """A second source in the last layer leaves the heads between, and those beside it."""
+    sources = [Head(0, 0), Head(2, 1)]
+    table = causes(network(), RTE, moment(), [0], sources, draws=2)
+    heads = table[["layer", "head"]].drop_duplicates().to_numpy().tolist()
+    assert heads == [[1, 0], [1, 1], [2, 0]]
+    assert causes(network(), RTE, moment(), [0], [Head(2, 1)], draws=2).empty
+
+
 def test_the_direct_path_is_the_factored_score():
     """What a source's change adds to a later head's scores, all else frozen, is `written_scores` of
     that change.
@@ -282,6 +291,12 @@ def test_the_direct_path_is_the_factored_score():
 def test_states_keep_every_step_and_say_when_nothing_is_drawn():
     with pytest.raises(RelcoreError, match="none of 2 pictures"):
         states(network(), RTE, PROMPTS, [0, 1], steps=2)
+
+
+def test_prompts_without_colours_have_causes():
+    prompts = ["square is above circle", "triangle is to the left of red square"]
+    table = causes(network(), RTE, moment(prompts), [0], [Head(0, 0)], draws=2)
+    assert (table.n == 2).all() and set(table.cause) == set(CAUSES)
 
 
 def test_shipped_model_states():

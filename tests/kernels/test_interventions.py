@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relcore.data.prompts import ROLES, parse, suite
+from relcore.data.prompts import ROLES, in_form, parse, suite
 from relcore.data.scenes import RELATIONS
 from relcore.errors import RelcoreError
 from relcore.kernels import interventions as module
@@ -33,6 +33,7 @@ from relcore.kernels.interventions import (
     outcomes,
     patch,
     reference,
+    reference_for,
     smallest_set,
     sweep,
     with_relation,
@@ -131,6 +132,14 @@ def test_ablation_of_a_picture_does_not_depend_on_its_batch(model, encoder):
         [draw(model, encoder, [p], [s], **STEPS) for p, s in zip(prompts, seeds, strict=True)]
     ).int()
     assert (together - alone).abs().max() <= 1  # rounding at the pixel
+
+
+def test_the_reference_may_be_of_other_prompts(model, encoder):
+    """Where captions name no colour, another caption's output must name none either."""
+    heads, texts = [Head(0, 1)], [in_form(p, "neither") for p in PROMPTS]
+    pool = reference_for(model, encoder, heads, "resample", prompts=texts, **STEPS)
+    wanted = reference(model, encoder, texts, [1000], heads, mean=False, **STEPS)
+    assert all(torch.equal(pool[key], value) for key, value in wanted.items())
 
 
 def test_ablated_heads_are_those_named(model, encoder):

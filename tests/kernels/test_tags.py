@@ -74,8 +74,9 @@ def drawn(monkeypatch):
         cache = real(batch, names, edits, prompts)[1]
         parsed = [parse(p) for p in batch.prompts]
         xy = np.array([[[32, 40], [96, 88]]] * len(parsed), dtype=float)
+        colors = [(c, 1 - c) for c in (max(p.colors[0], 0) for p in parsed)]  # red if not named
         scenes = Scenes(
-            np.array([p.colors for p in parsed]),
+            np.array(colors),
             np.array([p.shapes for p in parsed]),
             xy,
             np.array([p.relation for p in parsed]),
@@ -106,6 +107,17 @@ def test_tokens_hold_what_the_network_held_at_the_objects(tiny, drawn):
         torch.testing.assert_close(
             rows.values["L1H1"][0], cache["blocks.1.cross_attn.result", 0][k, 1, places]
         )
+
+
+def test_a_colour_that_is_not_named_is_read_off_the_picture(tiny, drawn):
+    prompts = [
+        "square is above circle",
+        "square is above blue circle",
+        "blue square is above circle",
+    ]
+    got = collect(tiny, make_encoder("rte"), prompts, [0], ["blocks.0.resid_post"], steps=1)
+    assert list(got.table.drop_duplicates("picture").color1) == ["red", "red", "blue"]
+    assert set(contrasts(got, "blocks.0.resid_post")) == {"common", "signed"}
 
 
 def test_no_object_at_all_is_an_error(tiny):
@@ -182,6 +194,17 @@ def test_signed_tag_needs_a_fit_within_each_colour():
         prediction(planted, "x", [0], within="color1", by="relation", number=8, draws=0).auc[0]
         > 0.99
     )
+
+
+def test_tokens_without_others_to_fit_on_are_left_out():
+    """Where no colour is named the network may choose one order of the colours nearly always."""
+    planted = tokens(common=2.0)
+    one = planted.table.prompt.iloc[0]
+    planted.table["color1"] = np.where(planted.table.prompt == one, "blue", "red")
+    row = prediction(planted, "x", [0], within="color1", draws=5).iloc[0]
+    assert row.n == 4 * 95 and row.auc > 0.99
+    with pytest.raises(RelcoreError, match="no tag of color1"):
+        prediction(planted.where(prompt=one), "x", [0], within="color1", by="image", number=1)
 
 
 def test_probe_reads_a_tag_and_no_more_than_chance_without_one():
