@@ -1,5 +1,7 @@
 """A tiny model, and a folder of results of its own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,6 +20,14 @@ def model() -> Model:
     for p in network.parameters():
         p.add_(0.05 * torch.randn_like(p))
     return Model("tiny", network, make_encoder("rte"), RectifiedFlow(), {})
+
+
+@pytest.fixture(scope="session")
+def contextual(model) -> Model:
+    """The same with text that passes for a contextual encoder's, of any prompt."""
+    encoder = make_encoder("rte")
+    encoder.contextual = True
+    return replace(model, encoder=encoder)
 
 
 @pytest.fixture
