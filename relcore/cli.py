@@ -243,8 +243,8 @@ def evaluate(
         str,
         typer.Option(
             help="How to put it: train, is-the, no-is, no-is-the, the-the, articles, "
-            "filler, reversed, reversed-the, color-synonyms, shape-synonyms, "
-            "relation-synonyms, capitals or spaces."
+            "filler, reversed, reversed-the, reversed-the-first, reversed-the-second, "
+            "color-synonyms, shape-synonyms, relation-synonyms, capitals, spaces, crimson or navy."
         ),
     ] = "train",
     phrases: Annotated[

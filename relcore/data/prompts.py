@@ -61,7 +61,8 @@ RELATION_SYNONYMS = {
     "right": "rightward of",
 }
 
-# {a} and {b} are "colour shape" of the first and the second object, {r} the relation phrase.
+# {a} and {b} are "colour shape" of the first and the second object, {r} the relation phrase. Where
+# "the" stands before one object alone, reversed suites are named after that object.
 TEMPLATES = {
     "train": "{a} is {r} {b}",
     "is-the": "{a} is {r} the {b}",
@@ -72,11 +73,16 @@ TEMPLATES = {
     "filler": "there {a} is really {r} this {b}",
     "reversed": "{r} {b} is {a}",
     "reversed-the": "{r} the {b} is the {a}",
+    "reversed-the-first": "{r} {b} is the {a}",
+    "reversed-the-second": "{r} the {b} is {a}",
 }
 # What captions="templates" trains on; the other templates are kept for testing.
 TRAINED_TEMPLATES = ("train", "no-is", "the-the", "articles")
 # Suites that put other words or other spelling into the training template.
-REWRITES = ("color-synonyms", "shape-synonyms", "relation-synonyms", "capitals", "spaces")
+REWRITES = (
+    *("color-synonyms", "shape-synonyms", "relation-synonyms", "capitals", "spaces"),
+    *("crimson", "navy"),
+)
 FILLERS = {"is", "the", "a", "an", "there", "really", "this", "that", "one", "just"}
 GRAMMAR = (
     "'COLOUR SHAPE is PHRASE COLOUR SHAPE', for example 'red square is above blue circle' "
@@ -196,13 +202,15 @@ def in_form(prompt: str, form: str) -> str:
 
 
 def rewrite(prompt: str, how: str) -> str:
-    """A training prompt with the first synonym of every colour or shape, in Title Case, or with
-    doubled spaces.
+    """A training prompt with the first synonym of every colour or shape, in Title Case, with
+    doubled spaces, or with one of the SYNONYMS alone.
     """
     if how == "capitals":
         return prompt.title()
     if how == "spaces":
         return prompt.replace(" ", "  ")
+    if how in SYNONYMS:
+        return " ".join(how if word == SYNONYMS[how] else word for word in prompt.split())
     names = COLORS if how == "color-synonyms" else SHAPES
     first = {base: synonym for synonym, base in reversed(SYNONYMS.items()) if base in names}
     return " ".join(first.get(word, word) for word in prompt.split())

@@ -1,5 +1,7 @@
 """A tiny model, and a folder of results of its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,14 @@ def model() -> Model:
     for p in network.blocks[1].cross_attn.W_Q.parameters():
         p.mul_(0.1)
     return Model("tiny", network, make_encoder("rte"), RectifiedFlow(), {})
+
+
+@pytest.fixture(scope="session")
+def contextual(model) -> Model:
+    """The same with text that passes for a contextual encoder's, of any prompt."""
+    encoder = make_encoder("rte")
+    encoder.contextual = True
+    return replace(model, encoder=encoder)
 
 
 @pytest.fixture

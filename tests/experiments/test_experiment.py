@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from relcore import experiment as framework
+from relcore.data.encoders import ENCODERS
 from relcore.errors import RelcoreError
 from relcore.experiment import QUICK, Experiment, experiment, experiments, results, run
 from relcore.registry import runs
@@ -95,9 +96,10 @@ def test_every_experiment_says_what_it_is_and_whom_it_is_for(name):
 
 
 @pytest.mark.parametrize("name", experiments())
-def test_the_parts_of_an_experiment_are_tables_of_one_schema(name, model, shown):
+def test_the_parts_of_an_experiment_are_tables_of_one_schema(name, model, contextual, shown):
     """The first and the last part, of two prompts."""
     chosen = experiments()[name]
+    model = contextual if not {*runs(chosen.runs).encoder} & {*ENCODERS} else model
     if chosen.seeds:
         parts = dict(chosen.parts(model, chosen.prompts()[:2], [0]))
     else:
