@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from relcore import files, options, paths
 from relcore.data import contextual
-from relcore.kernels import interventions
-from relcore.model import checkpoints, training
+from relcore.kernels import interventions, synopsis
+from relcore.model import checkpoints, evaluation, training
+from relcore.model.evaluation import batches
 from relcore.view import notebooks
 
 PROMPT = "red square is above blue circle"
@@ -90,6 +91,8 @@ def test_what_was_computed_is_printed_though_it_cannot_be_written(relcore, tmp_p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
+    for module in (evaluation, synopsis):  # a few pictures will do
+        monkeypatch.setattr(module, "batches", lambda prompts, *rest: batches(prompts[::24], *rest))
     model = {"fusion": ["--model", "rte-micro"], "screen": ["--model", "rte-nano"], "synopsis": []}
     done = relcore(*WRITERS[command], *model.get(command, FAST), "--out",
                    tmp_path / f"a{ENDING.get(command, '.parquet')}", "--json")  # fmt: skip
