@@ -174,7 +174,8 @@ def sample(
     parsed = [parse(p) for p in prompts]
     jobs = [(p, seed + k) for p in parsed for k in range(number)]
     files = [out if out.suffix else out / f"{'-'.join(p.text.split())}-s{s}.png" for p, s in jobs]
-    require("ending of --out", out.suffix, (".png", ""))
+    if out.suffix not in (".png", ""):
+        raise RelcoreError(f"'{out}' must end in .png, or be a folder for one file per picture")
     check_writable(*set(files))
     network, _, encoder, process = open_model(model)
     known = {word for p in suite(PHRASES) for word in p.split()}

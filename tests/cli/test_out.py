@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from relcore import files, options, paths
 from relcore.data import contextual, encoders
-from relcore.kernels import interventions
-from relcore.model import checkpoints, recipe
+from relcore.kernels import interventions, synopsis
+from relcore.model import checkpoints, evaluation, recipe
+from relcore.model.evaluation import batches
 from relcore.view import notebooks
 
 PROMPT = "red square is above blue circle"
@@ -119,6 +120,8 @@ def test_what_was_computed_is_printed_though_it_cannot_be_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
+    for module in (evaluation, synopsis):  # a few pictures will do
+        monkeypatch.setattr(module, "batches", lambda prompts, *rest: batches(prompts[::24], *rest))
     model = {"fusion": ["--model", "rte-micro"], "screen": ["--model", "rte-nano"], "synopsis": []}
     done = relcore(
         *WRITERS[command],
