@@ -129,8 +129,9 @@ def results(name: str, query: str | None = None) -> pd.DataFrame:
         try:
             table = pd.read_parquet(file)
         except (OSError, ValueError) as error:
+            reason = f"cannot be read ({error})" if file.exists() else "is missing"
             raise RelcoreError(
-                f"no table '{file.relative_to(ROOT)}' ({error}): make it with "
+                f"the table '{file.relative_to(ROOT)}' {reason}: make it with "
                 f"relcore run {name} --run {row.run}"
             ) from error
         table.attrs = {}
