@@ -6,12 +6,16 @@ own networks have. A seed passes if its value keeps to the limit; a verdict coun
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import yaml
 
+from experiments import measures
+from experiments.measures import Value
 from relcore.errors import RelcoreError
+from relcore.registry import runs
 
 LEDGER = Path(__file__).with_suffix(".yml")
 VERDICTS = ("reproduced", "in part", "not", "undecided", "untested")
@@ -21,18 +25,6 @@ CLAIM = {field: str for field in ("id", "claim", "says", "place", "number", "bec
 CLAIM |= {"tests": dict, "shown": list, "predicted": dict}
 OPTIONAL = {"all seeds", "compares", "describes", "ours"}
 TEST = {"measure": str, "with": dict, "limit": list, "paper": (dict, str)}
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a measure found on one seed, or on a pair of arms: value, 95 % interval (NaN: none),
-    n.
-    """
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
-    n: int = 0
 
 
 def keeps(value: float, limit: list) -> bool:
@@ -73,6 +65,62 @@ def verdict(found: Iterable[Value], limit: list, whole: bool = False) -> str:
     possibly = sum(keeps(v.value, limit) or not firm(v, limit) for v in found)
     grades = {grade(passed, len(found)) for passed in range(surely, possibly + 1)}
     return grades.pop() if len(grades) == 1 else "undecided"
+
+
+def over_seeds(found: list[Value], draws: int = 2000) -> Value:
+    """Mean of an arm's seeds; its interval draws seeds again, and each one's value within its own.
+
+    A hierarchical bootstrap, with a seed's value normal within its interval. n: seeds.
+    """
+    if not found:
+        return Value(float("nan"))
+    value, low, high = np.array([[v.value, v.low, v.high] for v in found]).T
+    spread = np.nan_to_num(high - low) / (2 * 1.96)
+    rng = np.random.default_rng(0)
+    seeds = rng.integers(len(found), size=(draws, len(found)))  # [draw, seed]
+    means = rng.normal(value[seeds], spread[seeds]).mean(1)
+    return Value(float(value.mean()), *map(float, np.quantile(means, (0.025, 0.975))), len(found))
+
+
+def judge(claim: dict, arms: dict[str, str]) -> list[dict]:
+    """What the ledger finds of a claim, one entry per arm that it tests.
+
+    Keys: arm, verdict, predicted, seeds ([{run, size, value, low, high, n, passes, firm}]), mean
+    (`over_seeds`; None where one value stands for two arms). Raises RelcoreError, with the command
+    that makes it, if a table is missing.
+    """
+    entries = []
+    for arm, test in claim["tests"].items():
+        measure = getattr(measures, test["measure"])
+        if pair := claim.get("compares"):
+            names = [list(_runs(arms[each], claim).run) for each in pair]
+            found = [measure(*names, **test["with"])] if all(names) else []
+            seeds, mean = [{"run": " / ".join(pair), "size": ""}] * len(found), None
+        else:
+            asked = _runs(arms[arm], claim)
+            found = [measure(run, **test["with"]) for run in asked.run]
+            seeds, mean = asked[["run", "size"]].to_dict("records"), over_seeds(found)
+        limit = test["limit"]
+        rows = [
+            {**seed, **asdict(v), "passes": keeps(v.value, limit), "firm": firm(v, limit)}
+            for seed, v in zip(seeds, found, strict=True)
+        ]
+        entries.append(
+            {
+                "arm": arm,
+                "verdict": verdict(found, limit, whole="compares" in claim),
+                "predicted": claim["predicted"][arm],
+                "seeds": rows,
+                "mean": mean,
+            }
+        )
+    return entries
+
+
+def _runs(query: str, claim: dict):
+    """The runs of an arm that the claim counts: those that learned, unless it counts all seeds."""
+    counted = query if claim.get("all seeds") else f"({query}) and learned"
+    return runs(f"({counted}) and keeps != 'curve'")
 
 
 def load(file: Path = LEDGER) -> dict:

@@ -9,12 +9,12 @@ intervention, so that what is drawn alike is drawn again together.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments.claims import Value
 from experiments.shared import request
 from relcore.data.prompts import FORMS
 from relcore.data.scenes import RELATIONS
@@ -24,6 +24,18 @@ from relcore.kernels.interventions import in_relation
 from relcore.model.evaluation import ceiling, reached, training_curve
 
 DRAWS = 2000  # of a bootstrap
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a measure found on one seed, or on a pair of arms: value, 95 % interval (NaN: none),
+    n.
+    """
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    n: int = 0
 
 
 # --- what measures read

@@ -2,12 +2,16 @@
 
 from math import nan
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.claims import LEDGER, Value, firm, grade, keeps, load, verdict
+from experiments import claims, measures
+from experiments.claims import LEDGER, firm, grade, judge, keeps, load, over_seeds, verdict
+from experiments.measures import Value
 from relcore.errors import RelcoreError
 
 CLAIMS = load()["claims"]
@@ -73,6 +77,66 @@ def test_an_interval_is_firm_where_both_ends_agree_with_the_value(a, b, c, limit
 
 def test_a_value_that_is_not_a_number_passes_nothing():
     assert not any(keeps(nan, limit) for limit in LIMITS)
+
+
+FOUND = {"a0": 0.99, "a1": 0.97, "a2": 0.95, "b0": 0.95, "b1": 0.5, "b2": 0.93}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Six runs of two arms, values for a measure, and the queries that were asked."""
+    queries = []
+
+    def runs(query):
+        queries.append(query)
+        names = [name for name in FOUND if name[0] == query.lstrip("(")[0]]
+        return pd.DataFrame({"run": names, "size": "micro"})
+
+    monkeypatch.setattr(claims, "runs", runs)
+    monkeypatch.setattr(measures, "accuracy", lambda run, **_: Value(FOUND[run], n=9))
+    monkeypatch.setattr(measures, "later", lambda one, two, **_: Value(len(one) / len(two)))
+    return queries
+
+
+def test_a_claim_is_judged_per_arm_over_the_seeds_that_learned(asked):
+    test = {"measure": "accuracy", "with": {}, "limit": [0.9, None], "paper": {}}
+    claim = {"tests": {"rte": test, "e5": test}, "predicted": {"rte": "not", "e5": "not"}}
+    rte, e5 = judge(claim, {"rte": "a", "e5": "b"})
+    assert (rte["verdict"], e5["verdict"]) == ("reproduced", "in part")
+    assert [seed["passes"] for seed in e5["seeds"]] == [True, False, True]
+    assert rte["mean"].value == pytest.approx(0.97) and rte["mean"].n == 3
+    assert all("learned" in query for query in asked)
+    judge({**claim, "all seeds": True}, {"rte": "a", "e5": "b"})
+    assert not any("learned" in query for query in asked[2:])
+
+
+def test_a_claim_that_compares_two_arms_has_one_value(asked):
+    test = {"measure": "later", "with": {}, "limit": [1.5, None], "paper": {}}
+    claim = {"tests": {"rte": test}, "predicted": {"rte": "not"}, "compares": ["rte", "e5"]}
+    (entry,) = judge(claim, {"rte": "a", "e5": "b"})
+    assert entry["verdict"] == "not" and entry["mean"] is None
+    assert [seed["value"] for seed in entry["seeds"]] == [1.0]
+    (entry,) = judge(claim, {"rte": "a", "e5": "no such arm"})
+    assert entry["verdict"] == "untested" and entry["seeds"] == []
+
+
+def test_the_ledger_can_be_judged_while_no_run_of_this_edition_is_there():
+    ledger = load()
+    verdicts = {
+        entry["verdict"]
+        for claim in ledger["claims"]
+        for entry in judge(claim, {arm: "run == 'none of them'" for arm in ledger["arms"]})
+    }
+    assert verdicts == {"untested"}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0, 0.2))
+def test_the_interval_of_an_arm_holds_its_mean_and_grows_with_that_of_its_seeds(seeds, half):
+    sure = over_seeds([Value(v) for v in seeds])
+    unsure = over_seeds([Value(v, v - half, v + half) for v in seeds])
+    assert sure.value == pytest.approx(np.mean(seeds)) and sure.n == len(seeds)
+    assert sure.low - 1e-9 <= sure.value <= sure.high + 1e-9
+    assert unsure.high - unsure.low >= (sure.high - sure.low) * 0.9
 
 
 @pytest.mark.parametrize(
