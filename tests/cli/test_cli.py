@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from relcore.data import contextual
 from relcore.data.prompts import PHRASES, suite
 from relcore.errors import RelcoreError
-from relcore.model import diffusion, evaluation
+from relcore.model import diffusion, evaluation, training
 
 METRICS = {"color", "shape", "binding", "relation_strict", "relation_loose"}
 TINY = ["--preset", "nano", "--set", "batch=4", "--set", "eval_every=1000000"]
@@ -297,3 +298,34 @@ def test_interrupted_training_saves_and_goes_on(relcore, tmp_path):
     assert (tmp_path / "run" / "state.safetensors").exists()
     refused = relcore("train", *TINY, "--samples", 100000, "--out", "run", cwd=tmp_path)
     assert refused.returncode == 2 and "--resume" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "say what to train"),
+        (["train", "rte-macro"], "no run 'rte-macro' in runs.yaml: add a line"),
+        (["run", "guesses", "--run", "rte-nano"], "unknown experiment 'guesses': choose from"),
+        (["run", "masks", "--run", "a", "--run", "b", "--out", "t.parquet"], "give one --run"),
+    ],
+    ids=" ".join,
+)
+def test_runs_and_experiments_that_are_not_there(relcore, tmp_path, arguments, message):
+    done = relcore(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_declared_run_is_trained_without_further_options(relcore, tmp_path, monkeypatch):
+    trained = []
+
+    def begin(config, out, **_):
+        trained.append((config, out))
+        raise RelcoreError("enough")
+
+    monkeypatch.setattr(training, "Run", begin)
+    relcore("train", "e5-slow-mini", cwd=tmp_path)
+    relcore("train", "e5-slow-mini", "--samples", 640, "--out", "mine", cwd=tmp_path)
+    (config, out), (shorter, named) = trained
+    assert (config.preset, config.encoder, config.caption_lr) == ("mini", "e5", 1e-4)
+    assert str(out) == "runs/e5-slow-mini" and str(named) == "mine"
+    assert shorter == replace(config, samples=640)
