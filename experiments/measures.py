@@ -55,9 +55,11 @@ def _forms(form: str, forms: str | None) -> list[str]:
     return list(FORMS) if forms == "all" else [form]
 
 
-def _exact(hits: np.ndarray) -> tuple[float, float]:
+def _interval_of(hits: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a share: Wilson's, or of none or all the exact one (Clopper-Pearson)."""
+    method = "exact" if hits.all() or not hits.any() else "wilson"
     found = stats.binomtest(int(hits.sum()), len(hits))
-    return tuple(found.proportion_ci(method="exact"))
+    return tuple(map(float, found.proportion_ci(method=method)))
 
 
 def _share(hits: pd.Series, of: float = 1.0) -> Value:
@@ -65,8 +67,7 @@ def _share(hits: pd.Series, of: float = 1.0) -> Value:
     hits = hits.to_numpy(bool)
     if not len(hits):
         return Value(math.nan)
-    found = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    low, high = _exact(hits) if hits.all() or not hits.any() else found
+    low, high = _interval_of(hits)
     return Value(hits.mean() / of, low / of, high / of, len(hits))
 
 
@@ -218,7 +219,7 @@ def kept(
     hits = rows.hit[rows[column].isin(graded)].to_numpy(bool)
     if 0 < hits.sum() < len(hits) or math.isnan(found.value):
         return found
-    low, high = (end / below.mean() for end in _exact(hits))
+    low, high = (end / below.mean() for end in _interval_of(hits))
     return Value(found.value, min(low, found.low), max(high, found.high), found.n)
 
 
@@ -336,10 +337,9 @@ def shows_donor(
 ) -> Value:
     """Share of the pictures in the relation opposite to the prompt's; S19."""
     rows = _heads(_changed(run, forms, guidance), intervention, heads)
-    hits, n = int(rows.donor_loose.sum()), len(rows)
-    if hits in (0, n):
-        exact = stats.binomtest(hits, n).proportion_ci(method="exact")
-        return Value(hits / n, float(exact.low), float(exact.high), n)
+    hits, n = rows.donor_loose.to_numpy(bool), len(rows)
+    if hits.all() or not hits.any():
+        return _share(rows.donor_loose)
     sums = _redrawn(rows, pd.DataFrame({"hits": rows.donor_loose, "n": 1}))
     return _interval(sums[:, 0] / sums[:, 1], n)
 
