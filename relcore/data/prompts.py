@@ -244,21 +244,22 @@ def caption(
     scenes: Scenes,
     rng: np.random.Generator,
     captions: str = "phrases",
-    left_out: float | None = None,
+    left_out: float | np.ndarray | None = None,
 ) -> list[str]:
     """One training caption per scene.
 
     captions: "canonical" (8 phrases, both colours named), "phrases" (the 22, uniform within the
         relation, both colours named), "paper" (the 22, each colour word left out with p = .5),
         "templates" ("phrases" in one of TRAINED_TEMPLATES each).
-    left_out: the probability that a colour word is left out, if not that of `captions`.
+    left_out: the probability that a colour word is left out, if not that of `captions`;
+        one, or (scenes,) one per caption.
     """
     require("captions", captions, CAPTIONS)
     if left_out is None:
         left_out = 0.5 if captions == "paper" else 0.0
     pool = CANONICAL if captions == "canonical" else PHRASES
     pick = rng.random(len(scenes))
-    keep = rng.random((len(scenes), 2)) < 1 - left_out
+    keep = rng.random((len(scenes), 2)) < 1 - np.reshape(left_out, (-1, 1))
     colors = np.where(keep, scenes.colors, -1)
     templates = np.array(TRAINED_TEMPLATES if captions == "templates" else ("train",))
     templates = templates[rng.integers(len(templates), size=len(scenes))]

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..data.encoders import POSITIONS, make_encoder
 from ..data.prompts import CAPTIONS
 from ..errors import RelcoreError
@@ -24,9 +26,13 @@ class TrainConfig:
     # Length of RTE's positions over that of its words, as the encoder takes it.
     positions: float = POSITIONS
     captions: str = "phrases"  # see data.prompts.caption
-    # Of captions "paper": so many first samples have both colours named in every caption,.
+    # Captions "paper" come in three stages. The first so many samples name both colours, ...
     named: int = 0
-    bare: int = 0  # and so many after them no colour; the rest has each colour left out with p = .5
+    named_phrases: str = "phrases"  # in all 22 phrases or the 8 "canonical" ones;
+    # of the next so many a share names no colour and the others both; ...
+    mixed: int = 0
+    bare_share: float = 0.5
+    # and in the rest each colour is left out with p = .5.
     process: str = "flow"
     noise_mean: float = RectifiedFlow.mean  # of logit t; -0.4 is the usual, unshifted choice
     noise_std: float = RectifiedFlow.std
@@ -48,11 +54,17 @@ class TrainConfig:
         left = (self.samples - samples) / (0.3 * self.samples)
         return min(1.0, (samples / self.batch + 1) / self.warmup, left)
 
-    def left_out(self, samples: int) -> float:
-        """The probability that a caption's colour is left out, after so many samples."""
+    def left_out(self, samples: int, rng: np.random.Generator) -> np.ndarray:
+        """(batch,) probability that a colour is left out, per caption, after so many samples."""
         if self.captions != "paper" or samples < self.named:
-            return 0.0
-        return 1.0 if samples < self.named + self.bare else 0.5
+            return np.zeros(self.batch)
+        if samples < self.named + self.mixed:
+            return (rng.random(self.batch) < self.bare_share).astype(float)
+        return np.full(self.batch, 0.5)
+
+    def captions_at(self, samples: int) -> str:
+        """The kind of captions after so many samples, see data.prompts.caption."""
+        return self.named_phrases if samples < self.named else self.captions
 
     def make_encoder(self):
         return make_encoder(self.encoder, self.positions)
@@ -75,6 +87,7 @@ def check(config: TrainConfig) -> None:
         (config.process, PROCESSES),
         (config.optimizer, ("muon", "adamw")),
         (config.captions, CAPTIONS),
+        (config.named_phrases, ("phrases", "canonical")),
     ):
         if value not in choices:
             raise RelcoreError(
@@ -84,10 +97,12 @@ def check(config: TrainConfig) -> None:
         raise RelcoreError(
             "samples, batch, eval_every and warmup must be at least 1, seed at least 0"
         )
-    if min(config.named, config.bare) < 0 or (
-        config.named + config.bare and config.captions != "paper"
+    if min(config.named, config.mixed) < 0 or (
+        config.named + config.mixed and config.captions != "paper"
     ):
-        raise RelcoreError("named and bare are numbers of samples, and go with captions=paper")
+        raise RelcoreError("named and mixed are numbers of samples, and go with captions=paper")
+    if not 0 <= config.bare_share <= 1:
+        raise RelcoreError(f"bare_share={config.bare_share} is a share: from 0 to 1")
 
 
 def recipe_of(header: dict) -> TrainConfig:

@@ -156,8 +156,9 @@ class Run:
         mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
         rng = np.random.default_rng([config.seed, self.step])
         scenes = sample_scenes(config.batch, rng)
-        left_out = config.left_out(self.step * config.batch)
-        captions = caption(scenes, rng, config.captions, left_out)
+        seen = self.step * config.batch
+        left_out = config.left_out(seen, rng)
+        captions = caption(scenes, rng, config.captions_at(seen), left_out)
         dropped = rng.random(config.batch) < config.drop_text
         text = self.encoder.encode(
             ["" if d else c for c, d in zip(captions, dropped, strict=True)][mine]

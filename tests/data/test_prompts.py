@@ -245,6 +245,14 @@ def test_colours_are_left_out_as_often_as_asked(left_out):
     assert gone == left_out if left_out in (0, 1) else abs(gone - left_out) < 0.06
 
 
+def test_each_caption_can_have_its_own_share_of_colours_left_out():
+    rng = np.random.default_rng(0)
+    bare = rng.random(200) < 0.5
+    texts = caption(sample_scenes(200, rng), rng, "paper", bare.astype(float))
+    for text, none in zip(texts, bare, strict=True):
+        assert [color < 0 for color in parse(text).colors] == [none, none]
+
+
 @pytest.mark.parametrize("captions, pool", [("canonical", CANONICAL), ("phrases", PHRASES)])
 def test_other_captions_name_both_colours_and_spread_over_the_phrases(captions, pool):
     rng, n = np.random.default_rng(0), 8000

@@ -190,7 +190,7 @@ def test_a_recipe_of_another_version_is_refused_by_name(tmp_path):
 def test_a_recipe_is_changed_where_asked_and_nowhere_else():
     base = TrainConfig(captions="paper", named=64)
     assert changed(base, {"seed": None}, []) == base
-    assert changed(base, {"seed": 3}, ["bare=128"]) == replace(base, seed=3, bare=128)
+    assert changed(base, {"seed": 3}, ["mixed=128"]) == replace(base, seed=3, mixed=128)
     assert changed(base, {}, ["lr=5e-4"]).caption_lr == 5e-4
     assert changed(replace(base, caption_lr=1e-4), {}, ["lr=5e-4"]).caption_lr == 1e-4
     with pytest.raises(RelcoreError, match="no 'colour'"):
@@ -414,24 +414,28 @@ def test_evaluation_suites_follow_the_captions():
         assert set(unnamed) == {FORMS[form]}
 
 
-def test_the_share_of_colours_left_out_follows_the_recipe():
-    config = TrainConfig(captions="paper", named=100, bare=50)
-    assert [config.left_out(samples) for samples in (0, 99, 100, 149, 150, 10_000)] == [
-        0,
-        0,
-        1,
-        1,
-        0.5,
-        0.5,
-    ]
-    assert TrainConfig(captions="paper").left_out(0) == 0.5
-    assert {TrainConfig().left_out(samples) for samples in (0, 10_000)} == {0}
+def test_the_captions_follow_the_stages_of_the_recipe():
+    rng = np.random.default_rng(0)
+    config = TrainConfig(captions="paper", named=100, mixed=50, named_phrases="canonical")
+    stages = [(0, "canonical"), (99, "canonical"), (100, "paper"), (150, "paper")]
+    assert [config.captions_at(samples) for samples, _ in stages] == [name for _, name in stages]
+    for samples in (0, 99):
+        assert (config.left_out(samples, rng) == 0).all()
+    for samples in (150, 10_000):
+        assert (config.left_out(samples, rng) == 0.5).all()
+    for share in (0.0, 0.3, 1.0):  # no colour or both, never one
+        mixed = replace(config, bare_share=share, batch=4000).left_out(149, rng)
+        assert set(mixed) <= {0, 1} and abs(mixed.mean() - share) < 0.03
+    assert (TrainConfig(captions="paper").left_out(0, rng) == 0.5).all()
+    assert not TrainConfig().left_out(0, rng).any() and TrainConfig().captions_at(0) == "phrases"
     with pytest.raises(RelcoreError, match="captions=paper"):
         check(TrainConfig(named=100))
+    with pytest.raises(RelcoreError, match="bare_share"):
+        check(TrainConfig(captions="paper", mixed=100, bare_share=1.5))
 
 
 def test_a_run_with_stages_resumes_to_the_same_bits(tmp_path, monkeypatch):
-    staged = replace(QUICK, captions="paper", named=16, bare=16, positions=1.0)
+    staged = replace(QUICK, captions="paper", named=16, mixed=16, positions=1.0)
     train(staged, tmp_path / "straight")
     with monkeypatch.context() as patch, pytest.raises(RelcoreError, match="--resume"):
         interrupt_at(3, patch)
