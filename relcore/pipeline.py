@@ -55,9 +55,10 @@ def write(folder: Path = ROOT) -> list[str]:
     known = names(made)
     if lock.exists():
         held = yaml.safe_load(lock.read_text(encoding="utf-8"))
-        held["stages"] = {name: stage for name, stage in held["stages"].items() if name in known}
-        with replacing(lock) as temporary:
-            temporary.write_text(_dump(held), encoding="utf-8")
+        if gone := held["stages"].keys() - known:
+            held["stages"] = {n: stage for n, stage in held["stages"].items() if n not in gone}
+            with replacing(lock) as temporary:
+                temporary.write_text(_dump(held), encoding="utf-8")
     return known
 
 
