@@ -73,6 +73,21 @@ def test_the_lock_holds_the_stages_that_have_results_and_no_others():
     assert {stage for stage in locked() if "@" in stage} == tables
 
 
+@pytest.mark.parametrize("keeps", ["weights", "tables", "curve"])
+def test_a_training_depends_on_its_recipe_alone_and_makes_what_the_run_keeps(keeps):
+    told = {"expected": 0.9, "note": "as it was"}
+    fields = {"encoder": "e5", "size": "nano", "seed": 1, "samples": 640, "keeps": keeps, **told}
+    stage = pipeline._training("mine", fields)
+    names = {f"mine.{field}" for field in ("encoder", "size", "seed", "samples")}
+    assert {*stage["params"][0]["runs.yaml"]} == names and stage["deps"] == [
+        "tables/e5.safetensors"
+    ]
+    outs = {out for entry in stage["outs"] for out in entry}
+    assert "results/training/mine" in outs
+    assert ("results/evaluations/mine-phrases.parquet" in outs) == (keeps != "curve")
+    assert ("checkpoints/mine.safetensors" in outs) == (keeps == "weights")
+
+
 FORMS = [
     "import relcore.kernels.used",
     "from relcore.kernels.used import thing",
