@@ -329,22 +329,35 @@ def run_experiment(
     out: Annotated[
         Path | None, table_option("The table, if not results/NAME/RUN.parquet; for one --run.")
     ] = None,
+    checked: Annotated[
+        bool, typer.Option("--check", help="Make two parts of the table anew, and compare.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make an experiment's table of a run, or what is missing of it.
 
     Example: relcore run masks --run rte-micro
     """
-    from .experiment import find, run
+    from .experiment import check, find, run
 
     find(name)
     if out and len(model) > 1:
         raise RelcoreError("--out is the table of one run: give one --run")
+    if checked and quick:
+        raise RelcoreError("--check is of a whole table: leave out --quick")
     done = []
     for each in model:
+        if checked:
+            done.append({"run": each, "equal": check(name, each, out)})
+            continue
         table = run(name, each, quick=quick, out=out, command=command_line())
         done.append({"run": each, "rows": len(table), "parts": table.part.nunique()})
-    lines = [f"{name} {d['run']}: {d['rows']} rows in {d['parts']} parts" for d in done]
+    lines = [
+        f"{name} {d['run']}: " + f"as stored: {'; '.join(d['equal'])}"
+        if checked
+        else f"{name} {d['run']}: {d['rows']} rows in {d['parts']} parts"
+        for d in done
+    ]
     emit(as_json, {"experiment": name, "runs": done}, "\n".join(lines))
 
 
@@ -413,10 +426,18 @@ def release(
 ) -> None:
     """Evaluate a run's model, round it to bf16 and add it to the shipped models.
 
+    Of a run that keeps its curve alone (runs.yaml), the curve.
+
     Example: relcore release runs/rte-micro-s0 rte-micro
     """
+    from .model.release import publish_curve
     from .model.release import release as ship
+    from .registry import declared
 
+    if declared().get(name, {}).get("keeps") == "curve":
+        publish_curve(run, name)
+        emit(as_json, {"name": name}, f"{name}: its training curve")
+        return
     entry = ship(run, name, seeds=number, note=note)
     emit(
         as_json,
@@ -450,6 +471,20 @@ def notebooks(
     emit(
         as_json, {"notebooks": done}, "\n".join(f"{d['name']}: {d['seconds']:.1f} s" for d in done)
     )
+
+
+@app.command()
+def pipeline(as_json: Json = False) -> None:
+    """Write dvc.yaml anew, after a change of runs.yaml, of an experiment's or a chapter's imports.
+
+    Example: relcore pipeline
+    """
+    from .paths import require_checkout
+    from .pipeline import write
+
+    require_checkout()
+    stages = write()
+    emit(as_json, {"stages": stages}, f"dvc.yaml: {len(stages)} stages")
 
 
 @app.command()

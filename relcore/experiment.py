@@ -19,7 +19,7 @@ from .errors import RelcoreError, require
 from .face import Model, load
 from .files import check_writable
 from .model.checkpoints import digest
-from .model.evaluation import resumable
+from .model.evaluation import resumable, stored
 from .paths import RESULTS, ROOT, require_checkout
 from .registry import runs
 
@@ -114,6 +114,34 @@ def run(
     settings = {"experiment": name, "checkpoint": digest(model), **asked}
     label = f"{name} {model}" if progress else None
     return resumable(parts, out, settings, "part", command=command, progress=label)
+
+
+def check(name: str, model: str, file: Path | None = None) -> list[str]:
+    """Make the first and the last part of a stored table anew, and compare: these parts' names.
+
+    file: the table, by default that of a released run in `results`. Nothing is written. Raises
+    RelcoreError if there is no table, if it was made with other weights, prompts or seeds, or if a
+    part has other rows: on the machine that made it, to the bit.
+    """
+    chosen, file = find(name), file or RESULTS / name / f"{model}.parquet"
+    if not file.exists():
+        raise RelcoreError(f"no table '{file}': make it with relcore run {name} --run {model}")
+    parts, asked = chosen.of(load(model))
+    resumable({}, file, {"experiment": name, "checkpoint": digest(model), **asked}, "part")
+    held, ends = stored(file), list(dict.fromkeys((next(iter(parts)), list(parts)[-1])))
+    for part in ends:
+        made, rows = parts[part](), held[held.part == part].drop(columns="part")
+        made, rows = made.reset_index(drop=True), rows.reset_index(drop=True)
+        try:  # dtypes: other parts may have widened a column
+            pd.testing.assert_frame_equal(
+                made, rows, check_exact=True, check_dtype=False, check_like=True
+            )
+        except AssertionError as error:
+            raise RelcoreError(
+                f"'{file}', part '{part}': made anew, its rows are others: if the code has "
+                "changed, remove the table and make it again; another machine rounds differently"
+            ) from error
+    return ends
 
 
 def results(name: str, query: str | None = None) -> pd.DataFrame:

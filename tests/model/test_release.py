@@ -70,6 +70,13 @@ def test_a_published_curve_takes_the_place_of_an_older_one_whole(run, tmp_path):
     assert [p.name for p in (tmp_path / "training").iterdir()] == ["model"] and not old.exists()
 
 
+def test_of_a_run_that_keeps_its_curve_alone_the_curve_is_released(run, relcore, monkeypatch):
+    kept = []
+    monkeypatch.setattr(release, "publish_curve", lambda *given: kept.append(given))
+    monkeypatch.setattr(release, "release", lambda *_, **__: pytest.fail("a model was released"))
+    assert relcore("release", run, "adamw").returncode == 0 and kept == [(run, "adamw")]
+
+
 @pytest.mark.parametrize(
     "taken",
     [
