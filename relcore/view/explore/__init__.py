@@ -3,3 +3,7 @@
 Python computes the data and hands them over once; the page draws them with d3. The same widget
 works on the static page and, with a kernel, in JupyterLab.
 """
+
+from .fig3a_synopsis import synopsis
+
+__all__ = ["synopsis"]

@@ -67,8 +67,8 @@ class View {
     Object.assign(this, { model, data, chosen: { ...model.get("chosen") } });
     this.root = d3.select(el).append("div").attr("class", "explorable").attr("role", "group").attr("aria-label", model.get("alt"));
     this.controls = this.root.append("div").attr("class", "controls");
-    this.stage = this.root.append("div").attr("class", "stage");
     this.line = this.root.append("p").attr("class", "says").attr("aria-live", "polite");
+    this.stage = this.root.append("div").attr("class", "stage");
     this.bubble = this.root.append("div").attr("class", "tip").attr("role", "tooltip");
     this.settled = []; // controls' own updates
   }
@@ -99,11 +99,28 @@ class View {
       const above = at.y - box.y - tip.offsetHeight - 8;
       this.bubble.style("left", `${left}px`).style("top", `${above > 0 ? above : at.bottom - box.y + 8}px`);
     };
+    if (selection.size() < 200) selection.attr("aria-label", text); // many are named when they are reached
     return selection
       .attr("role", role)
-      .attr("aria-label", text)
-      .on("pointerenter.told focus.told", show)
+      .on("pointerenter.told focus.told", (event, datum) => {
+        event.currentTarget.setAttribute("aria-label", text(datum));
+        show(event, datum);
+      })
       .on("pointerleave.told blur.told", () => this.bubble.style("visibility", "hidden"));
+  }
+  // Of a table of elements, row by row, one is a stop of the Tab key, and arrows move the focus from there.
+  roving(selection, columns, first = 0) {
+    const nodes = selection.nodes(), at = Math.max(0, nodes.indexOf(document.activeElement)) || first;
+    selection.attr("tabindex", (_, k) => (k === at ? 0 : -1)).on("keydown.rove", (event) => {
+      const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+      const here = nodes.indexOf(event.currentTarget), next = nodes[here + move];
+      if (!move) return;
+      event.preventDefault();
+      if (!next) return;
+      nodes[here].setAttribute("tabindex", -1);
+      next.setAttribute("tabindex", 0);
+      next.focus();
+    });
   }
   // An element that click, Enter and Space choose.
   pressed(selection, act) {
@@ -171,7 +188,6 @@ class View {
   svg(parent = this.stage) { return parent.append("svg").attr("width", "100%"); }
 
   // A grid layer x head of equal cells: fill(head) and opacity(head), told(head); the one at chosen[name] is framed.
-  // One stop of the Tab key; arrows move in it.
   heads(g, { layers, heads, size, tall = size, fill, opacity, told, name = "head", label = "heads", each }) {
     g.attr("role", "grid").attr("aria-label", label).attr("data-name", name);
     const chosen = this.chosen[name], same = (d) => d[0] === chosen[0] && d[1] === chosen[1];
@@ -181,19 +197,12 @@ class View {
       cell.append("rect").attr("class", "ground").attr("fill", "var(--cell)");
       cell.append("rect").attr("class", "value");
       return cell;
-    }).attr("transform", (d) => `translate(${d[1] * size},${d[0] * tall})`).attr("tabindex", (d) => (same(d) ? 0 : -1));
+    }).attr("transform", (d) => `translate(${d[1] * size},${d[0] * tall})`);
     cells.selectAll("rect").attr("width", size - 2).attr("height", tall - 2).attr("rx", 2);
     this.ease(cells.select("rect.value").attr("fill", fill), 250).attr("fill-opacity", opacity);
     this.told(cells, told, "gridcell").attr("aria-selected", same);
     this.pressed(cells, (_, d) => this.choose({ [name]: d }));
-    cells.on("keydown.move", (event, [layer, head]) => {
-      const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
-      if (!move) return;
-      event.preventDefault();
-      const next = [layer + move[0], head + move[1]];
-      const there = cells.filter((d) => d[0] === next[0] && d[1] === next[1]);
-      if (there.size()) { this.choose({ [name]: next }); there.node().focus(); }
-    });
+    this.roving(cells, heads, chosen[0] * heads + chosen[1]);
     if (each) cells.each(each);
     g.selectAll("rect.frame").data([chosen]).join("rect").attr("class", "frame").attr("fill", "none").attr("pointer-events", "none")
       .attr("stroke", "var(--accent)").attr("stroke-width", 2.5).attr("rx", 3).attr("x", (d) => d[1] * size - 1.5)

@@ -4,6 +4,7 @@ import base64
 import io
 import zlib
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import anywidget
@@ -12,6 +13,8 @@ import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ...data.prompts import ROLES, parse
+from ...face import Model
 from ...paths import ROOT
 from ..figures import to_png
 
@@ -44,6 +47,37 @@ def picture_url(picture: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).quantize(32).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def titled(model: Model) -> str:
+    """What a figure calls a network: its encoder, and its name."""
+    encoder = "contextual encoder" if model.encoder.contextual else "random embeddings"
+    return f"{encoder} ({model.name})"
+
+
+def words_of(encoder, prompt: str) -> list[tuple[str, str, list[int]]]:
+    """The words as the encoder reads them: (word, role, its tokens), in the order of the tokens.
+
+    A relation phrase whose words have several tokens each stands as one. Tokens that the encoder
+    adds are "start" and "end".
+    """
+    text = encoder.encode([prompt])
+    roles = [ROLES[role] for role in text.roles[0][text.mask[0]]]
+    spoken = groupby(parse(prompt).spans, key=lambda span: span[2])
+    phrases = (([prompt[a:b] for a, b, _ in spans], role) for role, spans in spoken)
+    found, start = [], 0
+    for role, run in groupby(roles):
+        tokens = list(range(start, start + len(list(run))))
+        start = tokens[-1] + 1
+        if role == "special":
+            found.append(("end" if found else "start", role, tokens))
+            continue
+        words, _ = next(phrases)
+        if len(words) == len(tokens):
+            found += [(word, role, [token]) for word, token in zip(words, tokens, strict=True)]
+        else:
+            found.append((" ".join(words), role, tokens))
+    return found
 
 
 class Explorable(anywidget.AnyWidget):
