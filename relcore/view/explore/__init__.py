@@ -5,5 +5,6 @@ works on the static page and, with a kernel, in JupyterLab.
 """
 
 from .fig3a_synopsis import synopsis
+from .fig3b_screening import screening
 
-__all__ = ["synopsis"]
+__all__ = ["screening", "synopsis"]

@@ -178,8 +178,13 @@ class View {
       timer = setTimeout(next, wait(frame));
       if (tick(frame++) === false) { frame = 0; this.stop(); }
     };
-    this.stop = () => { clearTimeout(timer); timer = null; show(); };
-    button.on("click", () => { if (timer === null) { next(); show(); } else this.stop(); });
+    this.stop = () => { clearTimeout(timer); timer = null; this.playing = false; show(); };
+    button.on("click", () => {
+      if (timer !== null) return this.stop();
+      this.playing = true;
+      next();
+      show();
+    });
     this.stop();
     return button;
   }

@@ -45,7 +45,9 @@ def synopsis(
     ]
     means = [_table(table, "mean")[0][:, :, 0] for table in tables]
     heads = [_striking(mean) for mean in means]
-    where = int(means[0][heads[0]][:2, RELATION].argmax())  # which object looks at the relation more
+    where = int(
+        means[0][heads[0]][:2, RELATION].argmax()
+    )  # which object looks at the relation more
     chosen = {"stage": 3, "step": told[0]["steps"]["shape"][2] - 1}
     chosen |= {"from": where, "to": RELATION}
     chosen |= {f"head{k}": [int(i) for i in head] for k, head in enumerate(heads)}
@@ -110,7 +112,10 @@ def _example(model: Model, prompt: str, seed: int) -> dict:
     passes = max(step for _, step in cache) + 1
     maps = np.stack(
         [
-            [cache[f"blocks.{layer}.cross_attn.pattern", step][0].float().cpu().numpy() for step in range(passes)]
+            [
+                cache[f"blocks.{layer}.cross_attn.pattern", step][0].float().cpu().numpy()
+                for step in range(passes)
+            ]
             for layer in range(model.network.config.depth)
         ]
     )  # [layer, step, head, image, token]
