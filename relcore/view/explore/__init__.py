@@ -4,7 +4,8 @@ Python computes the data and hands them over once; the page draws them with d3. 
 works on the static page and, with a kernel, in JupyterLab.
 """
 
+from .fig1_network import network
 from .fig3a_synopsis import synopsis
 from .fig3b_screening import screening
 
-__all__ = ["screening", "synopsis"]
+__all__ = ["network", "screening", "synopsis"]

@@ -3,12 +3,14 @@
 import base64
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import anywidget
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,7 +18,7 @@ from PIL import Image
 from ...data.prompts import ROLES, parse
 from ...face import Model
 from ...paths import ROOT
-from ..figures import to_png
+from ..figures import heat_map, to_png
 
 HERE = Path(__file__).parent
 D3 = ROOT / "book/vendor/d3.min.js"  # where `make book` puts it
@@ -47,6 +49,22 @@ def picture_url(picture: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(picture).quantize(32).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def head_grids(
+    titles: Sequence[str], grids: Sequence[np.ndarray], low: float, high: float, colors: str
+) -> Figure:
+    """A static picture of numbers [layer, head] of networks side by side."""
+    figure, axes = plt.subplots(1, len(grids), figsize=(4.2 * len(grids), 3.8), squeeze=False)
+    for axis, title, values in zip(axes[0], titles, grids, strict=True):
+        layers, heads = values.shape
+        rows, columns = [f"L{k}" for k in range(layers)], [f"H{k}" for k in range(heads)]
+        grid = pd.DataFrame(values, rows, columns)
+        texts = grid.map(lambda v: f"{v:.2f}" if abs(v) >= 0.05 else "")
+        heat_map(axis, grid, low, high, colors, texts, 9)
+        axis.set_title(title, fontsize=10)
+        axis.set_aspect("equal")
+    return figure
 
 
 def titled(model: Model) -> str:
