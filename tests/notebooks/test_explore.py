@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import zlib
 
 import numpy as np
@@ -158,9 +159,21 @@ def test_the_kernel_answers_the_page(synopsis, monkeypatch, tmp_path):
     monkeypatch.setattr(synopsis, "send", sent.append)
     monkeypatch.setattr(explore.base, "D3", tmp_path / "d3.min.js")
     (tmp_path / "d3.min.js").write_text("code")
-    for question in ({"hello": True}, {"d3": True}, {"more": 1}):
+    for question in ({"hello": True}, {"d3": True}):
         synopsis._answer(question)
-    assert sent == [{"answer": {}}, {"d3": "code"}, {"answer": {}}]
+    assert sent == [{"answer": {}}, {"d3": "code"}]
+
+
+def test_the_kernel_draws_a_prompt_of_the_readers_own(model, table):
+    figure = explore.synopsis([model], [table], PROMPT)
+    before = figure.data
+    for prompt, seed, error in (("a cat", "0", "no spatial relation"), (PROMPT, "x", "seed 'x'")):
+        assert re.search(error, figure.answer({"prompt": prompt, "seed": seed})["error"])
+        assert figure.data is before
+    own = "blue square is below red circle"
+    assert figure.answer({"prompt": f" {own} ", "seed": "1"}) == {}
+    assert figure.data["prompt"] == own
+    assert figure.data == explore.synopsis([model], [table], own, 1).data
 
 
 def test_figures_do_not_touch_the_network(model, table):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ...data.prompts import ROLES, parse
+from ...errors import RelcoreError
 from ...face import Model
 from ...paths import ROOT
 from ..figures import heat_map, to_png
@@ -103,7 +104,9 @@ class Explorable(anywidget.AnyWidget):
 
     data: what it shows; arrays are `packed`. chosen: what the reader has chosen, {name: value}, set
     from either side. alt: one sentence that says what is seen. still: draws the picture that stands
-    in the output for readers without JavaScript, code hosts and print.
+    in the output for readers without JavaScript, code hosts and print. redrawn: what of the data's
+    "networks" a prompt of the reader's own changes, a function of prompt and seed; the form for it
+    is shown where there is a kernel.
     """
 
     data = traitlets.Dict().tag(sync=True)
@@ -111,9 +114,16 @@ class Explorable(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
     _css = (HERE / "base.css").read_text(encoding="utf-8")
 
-    def __init__(self, data: dict, chosen: dict, alt: str, still: Callable[[], Figure]):
+    def __init__(
+        self,
+        data: dict,
+        chosen: dict,
+        alt: str,
+        still: Callable[[], Figure],
+        redrawn: Callable[[str, int], list[dict]] | None = None,
+    ):
         super().__init__(data=data, chosen=chosen, alt=alt)
-        self._still = still
+        self._still, self._redrawn = still, redrawn
         self.on_msg(lambda _, question, buffers: self._answer(question))
 
     def _answer(self, question: dict) -> None:
@@ -124,7 +134,16 @@ class Explorable(anywidget.AnyWidget):
             self.send({"answer": {} if "hello" in question else self.answer(question)})
 
     def answer(self, question: dict) -> dict:
-        """What the kernel answers the page's `view.ask(question)`."""
+        """What the kernel answers the page's `view.ask(question)`: here, to draw another prompt."""
+        prompt, seed = question["prompt"].strip(), question["seed"]
+        try:
+            if not seed.isdecimal():
+                raise RelcoreError(f"seed {seed!r} is no whole number from 0: write 0, 1, 2, ...")
+            changes = self._redrawn(prompt, int(seed))
+        except RelcoreError as error:
+            return {"error": str(error)}
+        networks = [old | new for old, new in zip(self.data["networks"], changes, strict=True)]
+        self.data = self.data | {"prompt": prompt, "networks": networks}
         return {}
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:

@@ -21,6 +21,7 @@ function figure(view) {
   view.player(tick, (frame) => (frame < 6 ? 2300 : frame < 6 + now().passes ? 230 : 2500));
   view.segments("network", "", networks.map((n, k) => [k, n.title.split(" (")[0]]));
   view.slider("step", "step", now().passes, (k) => `${k + 1} of ${now().passes}`);
+  view.asks(view.data.prompt);
   const journey = ["prompt", "encoder", "caption_mlp", "embed", "self_attention", "cross_attention"];
   function tick(frame) {
     if (frame < journey.length) { view.choose({ part: journey[frame], step: 0 }); flow(frame); }

@@ -37,11 +37,14 @@ def network(
     for part in lit:
         require("part", part, PARTS)
     titles = titles or [titled(model) for model in models]
-    pictures = [_drawn(model, prompt, seed) for model in models]
+
+    def drawn(prompt: str, seed: int) -> list[dict]:
+        return [_shapes(model, prompt) | _drawn(model, prompt, seed)[0] for model in models]
+
     told = [
-        {"title": title, **_shapes(model, prompt), **drawn[0]}
-        for model, title, drawn in zip(models, titles, pictures, strict=True)
+        {"title": title, **parts} for title, parts in zip(titles, drawn(prompt, seed), strict=True)
     ]
+    ends = _drawn(models[0], prompt, seed)[1:]
     chosen = {"network": 0, "step": told[0]["passes"] - 1, "part": lit[0] if lit else "prompt"}
     alt = (
         "The diffusion transformer: the prompt's words pass through a text encoder and the caption "
@@ -49,7 +52,7 @@ def network(
         "while noise becomes a picture."
     )
     data = {"networks": told, "prompt": prompt, "lit": list(lit)}
-    return Network(data, chosen, alt, lambda: _still(prompt, *pictures[0][1:]))
+    return Network(data, chosen, alt, lambda: _still(prompt, *ends), drawn)
 
 
 def _shapes(model: Model, prompt: str) -> dict:

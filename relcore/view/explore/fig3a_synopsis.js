@@ -18,6 +18,7 @@ function figure(view) {
   view.slider("step", "step", steps, (k) => `${k + 1} of ${steps}`);
   view.menu("from", "from", PLACES.map((text, k) => [k, text]));
   view.menu("to", "to", columns.map((k) => [k, roles[k] === "filler" ? "other words" : roleName(roles[k])]));
+  view.asks(view.data.prompt);
   // Play: one map, its average, its number among the heads', then all steps, then their mean.
   function tick(frame) {
     if (frame < 3) view.choose({ stage: frame, step: 0 });

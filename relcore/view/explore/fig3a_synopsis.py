@@ -36,9 +36,13 @@ def synopsis(
     no kinds.
     """
     titles = titles or [titled(model) for model in models]
+
+    def drawn(prompt: str, seed: int) -> list[dict]:
+        return [_example(model, prompt, seed) for model in models]
+
     told = [
-        {"title": title, **_means(table), **_example(model, prompt, seed)}
-        for model, table, title in zip(models, tables, titles, strict=True)
+        {"title": title, **_means(table), **example}
+        for title, table, example in zip(titles, tables, drawn(prompt, seed), strict=True)
     ]
     means = [_table(table, "mean")[0][:, :, 0] for table in tables]
     heads = [_striking(mean) for mean in means]
@@ -54,7 +58,7 @@ def synopsis(
     )
     data = {"networks": told, "prompt": prompt, "places": IMAGE_ROLES, "roles": ROLES}
     shown = [mean[..., where, RELATION] for mean in means]
-    return Synopsis(data, chosen, alt, lambda: head_grids(titles, shown, 0, 1, "Purples"))
+    return Synopsis(data, chosen, alt, lambda: head_grids(titles, shown, 0, 1, "Purples"), drawn)
 
 
 def _striking(mean: np.ndarray) -> tuple[int, int]:
