@@ -227,7 +227,7 @@ def test_the_sign_turns_every_score(visit):
 
 
 def test_motion_is_left_out_where_it_is_not_wanted(visit):
-    rows = """e => [...e.querySelectorAll('g.row')].map(r => r.getAttribute('transform')).join()"""
+    rows = """e => [...e.querySelectorAll('g.place-row')].map(r => r.getAttribute('transform')).join()"""
     for motion, moves in (("reduce", False), ("no-preference", True)):
         page = visit(motion=motion)
         root = roots(page)["synopsis"]
@@ -240,6 +240,15 @@ def test_motion_is_left_out_where_it_is_not_wanted(visit):
         page.wait_for_timeout(3000)
         assert (root.evaluate(rows) != early) == moves
         page.context.close()
+
+
+def test_drawings_are_as_wide_as_they_are_made(visit):
+    """Style sheets of the book may reach into them."""
+    page = visit()
+    wrong = """() => [...document.querySelectorAll('.explorable svg rect[width]')]
+        .filter(e => Math.abs(parseFloat(getComputedStyle(e).width) - e.getAttribute('width')) > 1)
+        .map(e => e.outerHTML.slice(0, 90))"""
+    assert not page.evaluate(wrong)
 
 
 def test_a_picture_stands_in_without_javascript(browser, page_file):

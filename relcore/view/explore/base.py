@@ -70,7 +70,7 @@ def head_grids(
 
 def titled(model: Model) -> str:
     """What a figure calls a network: its encoder, and its name."""
-    encoder = "contextual encoder" if model.encoder.contextual else "random embeddings"
+    encoder = "Contextual encoder" if model.encoder.contextual else "Random embeddings"
     return f"{encoder} ({model.name})"
 
 
