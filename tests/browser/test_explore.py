@@ -169,7 +169,9 @@ def test_every_head_can_be_chosen_and_tells_its_number(visit, widgets, name):
     root, widget = roots(page)[name], widgets[name]
     for k, grid in enumerate(root.query_selector_all("[role=grid]")):
         cells = grid.query_selector_all("g.head")
-        heads = [len(cells), *widget.data["networks"][k].get("steps", {"shape": [6, 6]})["shape"]]
+        told = widget.data["networks"][k]
+        shape = (told["steps"] if name == "synopsis" else told["tokens"][0]["cosines"])["shape"]
+        heads = [len(cells), *shape]
         assert heads[0] == heads[1] * heads[2]
         for i, cell in enumerate(cells):
             cell.dispatch_event("click")
@@ -227,7 +229,8 @@ def test_the_sign_turns_every_score(visit):
 
 
 def test_motion_is_left_out_where_it_is_not_wanted(visit):
-    rows = """e => [...e.querySelectorAll('g.place-row')].map(r => r.getAttribute('transform')).join()"""
+    rows = """e => [...e.querySelectorAll('g.place-row')]
+        .map(r => r.getAttribute('transform')).join()"""
     for motion, moves in (("reduce", False), ("no-preference", True)):
         page = visit(motion=motion)
         root = roots(page)["synopsis"]
