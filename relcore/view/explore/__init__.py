@@ -7,5 +7,6 @@ works on the static page and, with a kernel, in JupyterLab.
 from .fig1_network import network
 from .fig3a_synopsis import synopsis
 from .fig3b_screening import screening
+from .fig7_arithmetic import arithmetic
 
-__all__ = ["network", "screening", "synopsis"]
+__all__ = ["arithmetic", "network", "screening", "synopsis"]
