@@ -29,7 +29,7 @@ SMALL = """root => [...root.querySelectorAll('*')]
     .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
     .filter(e => e.checkVisibility() && parseFloat(getComputedStyle(e).fontSize) < 11)
     .map(e => e.outerHTML.slice(0, 80))"""
-# Text with less than 4.5:1 on the ground that HTML paints behind it; boxes of the drawing do not count.
+# Text with less than 4.5:1 on the page's ground; boxes of the drawing itself do not count.
 FAINT = """root => {
     const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
     const rgb = c => {
