@@ -21,6 +21,7 @@ from .prompts import ROLES, parse
 END = "</s>"
 # Length of RTE's positions over that of its words, if a recipe does not say otherwise.
 POSITIONS = 0.5**0.5
+BASE = 10_000.0  # of their wavelengths
 MAX_LENGTH = 20  # tokens of a prompt of random embeddings, end token included (the paper's)
 
 
@@ -45,22 +46,26 @@ class Text:
 
 
 class RandomTokenEncoder:
-    """RTE: a fixed N(0, 1) vector per word, plus sinusoidal positions (base 10000).
+    """RTE: a fixed N(0, 1) vector per word, plus sinusoidal positions.
 
     Every word has a vector of its own, drawn from (seed, word) alone: a synonym never seen in
     training can be encoded, which the paper's closed table of 26 pieces could not.
     positions: their length over that of a word, 1 in the paper; 0 is the control whose text is a
-    bag of words. The empty prompt, the unconditional input of guidance, is the end token alone.
+    bag of words. base: of their wavelengths, 10000 in the paper; with a smaller one neighbouring
+    positions differ more at the same length. The empty prompt, the unconditional input of guidance,
+    is the end token alone.
     """
 
     contextual = False
 
-    def __init__(self, dim: int = 384, seed: int = 0, positions: float = POSITIONS):
+    def __init__(
+        self, dim: int = 384, seed: int = 0, positions: float = POSITIONS, base: float = BASE
+    ):
         self.dim, self.seed = dim, seed
         self.name = "rte" if positions else "rte-nopos"
         self._encoded: dict[str, tuple[Tensor, Tensor]] = {}
         place = torch.arange(MAX_LENGTH)[:, None]
-        rate = 10000 ** (-torch.arange(0, dim, 2) / dim)
+        rate = base ** (-torch.arange(0, dim, 2) / dim)
         wave = torch.stack([torch.sin(place * rate), torch.cos(place * rate)], -1).flatten(1)
         # [token, dim]; a wave of amplitude 1 is sqrt(dim / 2) long
         self.positions = wave * (2**0.5 * positions)
@@ -231,15 +236,15 @@ def write_table(path: Path, encoder, training: list[str], others: list[str], pro
 ENCODERS = ("rte", "rte-nopos")
 
 
-def make_encoder(name: str, positions: float = POSITIONS):
+def make_encoder(name: str, positions: float = POSITIONS, base: float = BASE):
     """The encoder of that name, as a checkpoint's header spells it: RTE, a shipped table, or a
     table's path.
 
-    positions: of `RandomTokenEncoder`; a table's vectors are brought to the size of RTE's with such
-        positions.
+    positions, base: of `RandomTokenEncoder`; a table's vectors are brought to the size of RTE's
+        with such positions.
     """
     if name in ENCODERS:
-        return RandomTokenEncoder(positions=positions if name == "rte" else 0)
+        return RandomTokenEncoder(positions=positions if name == "rte" else 0, base=base)
     shipped = sorted(path.stem for path in TABLES.glob("*.safetensors"))
     if name not in shipped and not name.endswith(".safetensors"):
         require_checkout()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.encoders import POSITIONS, make_encoder
+from ..data.encoders import BASE, POSITIONS, make_encoder
 from ..data.prompts import CAPTIONS
 from ..errors import RelcoreError
 from .diffusion import PROCESSES, RectifiedFlow
@@ -25,6 +25,7 @@ class TrainConfig:
     batch: int = 64  # pictures a step, over all processes
     # Length of RTE's positions over that of its words, as the encoder takes it.
     positions: float = POSITIONS
+    positions_base: float = BASE  # of their wavelengths
     captions: str = "phrases"  # see data.prompts.caption
     # Captions "paper" come in three stages. The first so many samples name both colours, ...
     named: int = 0
@@ -67,7 +68,7 @@ class TrainConfig:
         return self.named_phrases if samples < self.named else self.captions
 
     def make_encoder(self):
-        return make_encoder(self.encoder, self.positions)
+        return make_encoder(self.encoder, self.positions, self.positions_base)
 
     def make_process(self):
         if self.process == "flow":
@@ -101,6 +102,8 @@ def check(config: TrainConfig) -> None:
         config.named + config.mixed and config.captions != "paper"
     ):
         raise RelcoreError("named and mixed are numbers of samples, and go with captions=paper")
+    if config.positions_base <= 1:
+        raise RelcoreError(f"positions_base={config.positions_base} must be above 1")
     if not 0 <= config.bare_share <= 1:
         raise RelcoreError(f"bare_share={config.bare_share} is a share: from 0 to 1")
 

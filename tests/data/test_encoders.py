@@ -8,6 +8,7 @@ import torch
 from relcore.data.encoders import ENCODERS, MAX_LENGTH, RandomTokenEncoder, make_encoder
 from relcore.data.prompts import PHRASES, ROLES, parse, suite
 from relcore.errors import RelcoreError
+from relcore.model.recipe import TrainConfig
 
 PROMPT = "red square is to the left of blue circle"
 
@@ -60,6 +61,14 @@ def test_positions_are_as_long_as_asked_and_tables_as_large(ratio):
     torch.testing.assert_close(lengths, expected.expand(MAX_LENGTH), rtol=0.05, atol=1e-6)
     table = make_encoder("e5", ratio).encode(suite(PHRASES))
     assert table.embeddings[table.mask].square().mean() == pytest.approx(1 + ratio**2, rel=1e-3)
+
+
+def test_a_smaller_base_sets_neighbours_further_apart_at_the_same_length():
+    far, near = (RandomTokenEncoder(base=base).positions for base in (100.0, 10_000.0))
+    torch.testing.assert_close(far.norm(dim=1), near.norm(dim=1))
+    assert (far.diff(dim=0).norm(dim=1) > 1.3 * near.diff(dim=0).norm(dim=1)).all()
+    made = TrainConfig(positions_base=100.0).make_encoder()
+    assert torch.equal(made.positions, far)
 
 
 def test_positions_are_sines_and_cosines():
