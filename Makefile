@@ -43,12 +43,13 @@ $(INSTALLED): pyproject.toml constraints.txt $(ANEW)
 
 # The scripts of the pages (5 MB) are not in the repository: npm fetches the locked versions, and what pages load is copied.
 # Without Node the pages load the same scripts from a public server instead.
-$(VENDOR): book/package.json book/package-lock.json
+$(VENDOR): book/package.json book/package-lock.json | $(INSTALLED)
 	@rm -rf _build/npm book/vendor && mkdir -p _build/npm book/vendor/output/chtml/fonts
 	@cp $^ _build/npm/
 	@npm ci --prefix _build/npm --ignore-scripts --no-audit --no-fund --loglevel=error
 	@cd _build/npm/node_modules && cp requirejs/require.js @jupyter-widgets/html-manager/dist/embed-amd.js \
-	  mathjax/es5/tex-mml-chtml.js ../../../book/vendor/
+	  mathjax/es5/tex-mml-chtml.js d3/dist/d3.min.js ../../../book/vendor/
+	@cp .venv/share/jupyter/nbextensions/anywidget/index.js book/vendor/anywidget.js
 	@cp -r _build/npm/node_modules/mathjax/es5/output/chtml/fonts/woff-v2 book/vendor/output/chtml/fonts/
 	@rm -rf _build/npm && touch $@
 

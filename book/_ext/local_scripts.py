@@ -12,7 +12,10 @@ def use_vendor(app, config):
     if not (vendor / ".fetched").exists():
         return
     config.html_static_path = ["vendor", *config.html_static_path]
-    config.nb_ipywidgets_js = {"require.js": {}, "embed-amd.js": {}}  # in this order
+    # In this order: d3 would take itself for a module of require.js, and the widgets ask require.js
+    # where anywidget is.
+    scripts = ("d3.min.js", "require.js", "widget-modules.js", "embed-amd.js")
+    config.nb_ipywidgets_js = {script: {} for script in scripts}
     config.mathjax_path = "tex-mml-chtml.js"
     config.mathjax_options = {"defer": "defer"}
 

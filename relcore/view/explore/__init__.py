@@ -1,0 +1,10 @@
+"""Explorable figures: drawn in the page as vector graphics, answering to hover, focus and click.
+
+Python computes the data and hands them over once; the page draws them with d3. The same widget
+works on the static page and, with a kernel, in JupyterLab.
+"""
+
+from .fig3a_synopsis import synopsis
+from .fig3b_screening import screening
+
+__all__ = ["screening", "synopsis"]

@@ -1,0 +1,116 @@
+"""What all explorable figures share: how data reach the page, and what stands there without it."""
+
+import base64
+import io
+import zlib
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import traitlets
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ...data.prompts import ROLES, parse
+from ...face import Model
+from ...paths import ROOT
+from ..figures import to_png
+
+HERE = Path(__file__).parent
+D3 = ROOT / "book/vendor/d3.min.js"  # where `make book` puts it
+
+
+def source(name: str) -> str:
+    """The script of a figure, `name`.js after base.js, as one module."""
+    return "\n".join((HERE / f"{part}.js").read_text(encoding="utf-8") for part in ("base", name))
+
+
+def packed(values: np.ndarray, low: float, high: float, bits: int = 8) -> dict:
+    """An array for the page: every number in 8 or 16 bits from low to high, compressed; NaN is
+    kept.
+
+    `unpack` of base.js reads it, within half a step of (high - low) / (2^bits - 2). What lies
+    outside is moved to the nearer end.
+    """
+    values = np.asarray(values, np.float64)
+    top = 2**bits - 2  # the level above stands for NaN
+    levels = np.rint((values.clip(low, high) - low) / (high - low) * top)
+    levels = np.where(np.isnan(values), top + 1, levels).astype(f"<u{bits // 8}")
+    data = {"shape": list(values.shape), "low": low, "high": high, "bits": bits}
+    return data | {"bytes": zlib.compress(levels.tobytes(), 9)}
+
+
+def picture_url(picture: np.ndarray) -> str:
+    """A picture, uint8 [y, x, rgb], as the address of an image that the page needs no file for."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).quantize(32).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def titled(model: Model) -> str:
+    """What a figure calls a network: its encoder, and its name."""
+    encoder = "contextual encoder" if model.encoder.contextual else "random embeddings"
+    return f"{encoder} ({model.name})"
+
+
+def words_of(encoder, prompt: str) -> list[tuple[str, str, list[int]]]:
+    """The words as the encoder reads them: (word, role, its tokens), in the order of the tokens.
+
+    A relation phrase whose words have several tokens each stands as one. Tokens that the encoder
+    adds are "start" and "end".
+    """
+    text = encoder.encode([prompt])
+    roles = [ROLES[role] for role in text.roles[0][text.mask[0]]]
+    spoken = groupby(parse(prompt).spans, key=lambda span: span[2])
+    phrases = (([prompt[a:b] for a, b, _ in spans], role) for role, spans in spoken)
+    found, start = [], 0
+    for role, run in groupby(roles):
+        tokens = list(range(start, start + len(list(run))))
+        start = tokens[-1] + 1
+        if role == "special":
+            found.append(("end" if found else "start", role, tokens))
+            continue
+        words, _ = next(phrases)
+        if len(words) == len(tokens):
+            found += [(word, role, [token]) for word, token in zip(words, tokens, strict=True)]
+        else:
+            found.append((" ".join(words), role, tokens))
+    return found
+
+
+class Explorable(anywidget.AnyWidget):
+    """A figure drawn by `_esm`, which is `source(...)` of its script.
+
+    data: what it shows; arrays are `packed`. chosen: what the reader has chosen, {name: value}, set
+    from either side. alt: one sentence that says what is seen. still: draws the picture that stands
+    in the output for readers without JavaScript, code hosts and print.
+    """
+
+    data = traitlets.Dict().tag(sync=True)
+    chosen = traitlets.Dict().tag(sync=True)
+    alt = traitlets.Unicode().tag(sync=True)
+    _css = (HERE / "base.css").read_text(encoding="utf-8")
+
+    def __init__(self, data: dict, chosen: dict, alt: str, still: Callable[[], Figure]):
+        super().__init__(data=data, chosen=chosen, alt=alt)
+        self._still = still
+        self.on_msg(lambda _, question, buffers: self._answer(question))
+
+    def _answer(self, question: dict) -> None:
+        """Tell the page that there is a kernel; it may ask for d3, and for what `answer` gives."""
+        if "d3" in question:
+            self.send({"d3": D3.read_text(encoding="utf-8") if D3.exists() else ""})
+        else:
+            self.send({"answer": {} if "hello" in question else self.answer(question)})
+
+    def answer(self, question: dict) -> dict:
+        """What the kernel answers the page's `view.ask(question)`."""
+        return {}
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
+        bundle, told = super()._repr_mimebundle_(**kwargs)
+        png = base64.b64encode(to_png(self._still(), dpi=144)).decode()
+        bundle |= {"text/plain": self.alt, "image/png": png}
+        return bundle, told | {"image/png": {"alt": self.alt, "class": "first-frame"}}
