@@ -108,6 +108,12 @@ def initial_noise(seeds: list[int], size: int) -> Tensor:
     )
 
 
+def guides(process, t: Tensor, guidance: float, until: float) -> bool:
+    """Whether a pass at time t is guided; see `guided`."""
+    alpha, sigma = process.alpha_sigma(t)
+    return guidance != 1 and bool(alpha < until * (alpha + sigma))
+
+
 def guided(model: DiT, process, text: Text, guidance: float, until: float = 1.0) -> Denoiser:
     """Denoiser with classifier-free guidance (Ho & Salimans 2022): u + guidance (c - u).
 
@@ -120,8 +126,7 @@ def guided(model: DiT, process, text: Text, guidance: float, until: float = 1.0)
     both, alone = read[[*range(n), *[n] * n]], read[:n]
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = process.alpha_sigma(t[:1])
-        if guidance == 1 or alpha >= until * (alpha + sigma):
+        if not guides(process, t[:1], guidance, until):
             return process.clean(model(x, t, alone).to(x.dtype), x, t)
         twice_x, twice_t = torch.cat([x, x]), torch.cat([t, t])
         c, u = process.clean(model(twice_x, twice_t, both).to(x.dtype), twice_x, twice_t).split(n)

@@ -5,6 +5,7 @@ works on the static page and, with a kernel, in JupyterLab.
 """
 
 from .fig3a_synopsis import synopsis
+from .live_network import live
 from .fig3b_screening import screening
 
-__all__ = ["screening", "synopsis"]
+__all__ = ["live", "screening", "synopsis"]

@@ -1,0 +1,219 @@
+"""The network in the page: drawn, taken apart and judged by the reader's browser, without a kernel.
+
+`write_part` makes the file that the page loads for a network; `live` is the figure. What the page
+needs of Python's grammar, scorer and sampler is handed over as tables: nothing is written twice
+that Python can tell.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.figure import Figure
+from safetensors.torch import save
+from torch import Tensor
+
+from ...data import scoring
+from ...data.encoders import END
+from ...data.prompts import (
+    FILLERS,
+    GRAMMAR,
+    PHRASE_PATTERN,
+    PHRASE_RELATION,
+    PHRASES,
+    REFUSALS,
+    ROLES,
+    SYNONYMS,
+    suite,
+)
+from ...data.scenes import CANVAS, COLORS, RELATIONS, SHAPES, THRESHOLD
+from ...face import Model
+from ...files import replacing
+from ...kernels.interventions import REFERENCE_SEEDS, heads_of, reference
+from ...model.diffusion import SAMPLERS, guides
+from ...model.export import export
+from .base import HERE, Explorable, picture_url, source, titled
+
+SAMPLING = {"steps": 18, "guidance": 4.0, "guided_until": 0.2}
+MEANT = suite()[::3]  # the prompts whose pictures a head's mean is taken over: 4 of each relation
+
+
+def tables() -> dict:
+    """Grammar, sentences and the scorer's constants, for `live_engine.js`."""
+    return {
+        "colors": COLORS,
+        "shapes": SHAPES,
+        "relations": RELATIONS,
+        "roles": ROLES,
+        "synonyms": SYNONYMS,
+        "fillers": sorted(FILLERS),
+        "phrases": {phrase: RELATIONS.index(r) for phrase, r in PHRASE_RELATION.items()},
+        "pattern": PHRASE_PATTERN.pattern,
+        "refusals": REFUSALS,
+        "grammar": GRAMMAR,
+        "offered": [phrase for phrases in PHRASES.values() for phrase in phrases],
+        "scorer": {
+            "canvas": CANVAS,
+            "threshold": THRESHOLD,
+            "level": scoring.LEVEL,
+            "area": scoring.MIN_AREA,
+            "polygon": scoring.POLYGON,
+            "sides": scoring.SQUARE_SIDES,
+            "margin": scoring.COLOR_MARGIN,
+        },
+    }
+
+
+def schedule(process, steps: int, guidance: float, guided_until: float) -> dict:
+    """What the default sampler does, told by itself: t [step], guided [step], guidance, weights.
+
+    Every step's noisy picture is a weighted sum of the noise and of the clean pictures estimated
+    before: weights[step] has 1 + step numbers. They are read off by sampling unit vectors.
+    """
+    units = torch.eye(steps + 1, dtype=torch.float64)[:, None]  # [the noise, then each estimate]
+    weights, times, passes = [], process.sampling_times(steps), []
+
+    def keep(now):
+        weights.append(now["x"][0, : now["step"] + 1].tolist())
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return units[len(weights) + 1]
+
+    SAMPLERS["dpm"](denoise, process, units[0], times, keep)
+    return {
+        "t": times[:-1].tolist(),
+        "guided": [guides(process, t, guidance, guided_until) for t in times[:-1]],
+        "guidance": guidance,
+        "weights": weights,
+    }
+
+
+def _text(encoder) -> tuple[dict[str, Tensor], dict]:
+    """What the page needs of an encoder: its training prompts' vectors, or those of its words."""
+    if encoder.contextual:
+        prompts = [*suite(PHRASES), ""]
+        rows = [encoder.raw(prompt) for prompt in prompts]
+        vectors = {
+            "vectors": torch.cat([vector for vector, _ in rows]).half(),
+            "roles": torch.cat([roles for _, roles in rows]).to(torch.int8),
+            "lengths": torch.tensor([len(roles) for _, roles in rows]),
+            "mean": encoder.mean,
+        }
+        return vectors, {"prompts": prompts, "scale": encoder.scale}
+    spoken = {word for phrase in PHRASE_RELATION for word in phrase.split()}
+    words = [*sorted({*spoken, *COLORS, *SHAPES, *SYNONYMS, *FILLERS}), END]
+    vectors = torch.stack([encoder.word(word) for word in words])
+    return {"words": vectors, "positions": encoder.positions}, {"words": words}
+
+
+def _means(model: Model) -> dict[str, Tensor]:
+    """Every cross-attention head's mean z, in 8 bits: of the conditional pass at every step, then
+    of the unconditional one at every guided step; int8 [pass, layer, head, image, d_head], and what
+    127 stands for [pass, layer, head].
+    """
+    heads = heads_of(model.network, ["cross_attn"])
+    kept = reference(
+        model.network, model.encoder, MEANT, REFERENCE_SEEDS, heads, **model.how(**SAMPLING)
+    )
+    layers = range(model.network.config.depth)
+    steps = range(SAMPLING["steps"])
+    passes = [(0, step) for step in steps] + [
+        (1, step) for step in steps if len(kept["blocks.0.cross_attn.z", step]) > 1
+    ]
+    z = torch.stack(
+        [
+            torch.stack([kept[f"blocks.{layer}.cross_attn.z", step][branch, 0] for layer in layers])
+            for branch, step in passes
+        ]
+    )
+    size = z.abs().amax((-2, -1)).clamp(min=1e-9)
+    return {"means": (127 * z / size[..., None, None]).round().to(torch.int8), "sizes": size}
+
+
+def write_part(model: Model, path: Path) -> None:
+    """Write what the page loads to draw with a network: a script of a few MB.
+
+    It holds the ONNX graph, the encoder's vectors, the sampler's schedule and every head's mean,
+    as a safetensors file, compressed and in letters: a page opened from disk may load scripts, but
+    no other files. Raises RelcoreError without the extra "page".
+    """
+    config, vectors, header = model.network.config, *_text(model.encoder)
+    with TemporaryDirectory() as folder:
+        graph = Path(folder) / "graph.onnx"
+        export(model.network, model.process, graph)
+        tensors = {"graph": torch.frombuffer(bytearray(graph.read_bytes()), dtype=torch.uint8)}
+    tensors |= {**vectors, **_means(model)}
+    header |= {"schedule": schedule(model.process, **SAMPLING), "size": config.image_size}
+    header |= {"dim": config.text_dim, "layers": config.depth, "heads": config.heads}
+    header |= {"tokens": config.grid**2}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    packed = gzip.compress(save(tensors, {"relcore": json.dumps(header)}), 9, mtime=0)
+    with replacing(path) as temporary:
+        letters = base64.b64encode(packed).decode()
+        temporary.write_text(f'(window.relcoreParts ??= {{}})["{model.name}"] = "{letters}";\n')
+
+
+class Live(Explorable):
+    _esm = source("live_engine", "live_worker", "live")
+    _css = Explorable._css + (HERE / "live.css").read_text(encoding="utf-8")
+
+
+def live(
+    models: Sequence[Model],
+    heads: Sequence[str],
+    prompt: str = "red square is above blue circle",
+    seed: int = 0,
+) -> Live:
+    """The networks themselves, to draw with in the page and to take apart there, without a kernel.
+
+    heads: one a network, such as "L3H2", that is off in the example, which is drawn here and shown
+    until the reader loads the network. `make book` makes what the page loads: `write_part`.
+    Raises RelcoreError for a head that a network lacks.
+    """
+    examples = [
+        [
+            model.draw(prompt, seed, intervention=change, **SAMPLING)[0]
+            for change in (None, model.ablate(head, prompts=MEANT, **SAMPLING))
+        ]
+        for model, head in zip(models, heads, strict=True)
+    ]
+    networks = [
+        {
+            "name": model.name,
+            "title": titled(model),
+            "contextual": model.encoder.contextual,
+            "shape": [model.network.config.depth, model.network.config.heads],
+            "tokens": model.network.config.grid**2,
+            "off": [[model.head(head).layer, model.head(head).head]],
+            "example": [picture_url(picture) for picture in pictures],
+        }
+        for model, head, pictures in zip(models, heads, examples, strict=True)
+    ]
+    chosen = {"network": 0, "prompt": prompt, "changed": prompt, "seed": seed, "by": "mean"}
+    chosen |= {"off": networks[0]["off"], "head": networks[0]["off"][0], "hidden": [], "word": 3}
+    chosen |= {"side": 0, "step": SAMPLING["steps"] - 1}
+    data = {"networks": networks, "tables": tables(), "steps": SAMPLING["steps"]}
+    alt = (
+        f"Two pictures of '{prompt}' from the same noise: drawn by {titled(models[0])} as it was "
+        f"trained, and without its head {heads[0]}."
+    )
+    return Live(data, chosen, alt, lambda: _still(prompt, heads[0], examples[0]))
+
+
+def _still(prompt: str, head: str, pictures: Sequence) -> Figure:
+    figure, axes = plt.subplots(1, 2, figsize=(6, 3.2))
+    for axis, picture, title in zip(
+        axes, pictures, ("as trained", f"without head {head}"), strict=True
+    ):
+        [seen] = [", ".join(scoring.describe(scoring.detect(picture)))]
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(seen, fontsize=9)
+        axis.set(xticks=[], yticks=[])
+    figure.suptitle(prompt, fontsize=11)
+    return figure
