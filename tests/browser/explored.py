@@ -13,4 +13,8 @@ def figures():
     """{name: widget}"""
     models = [rc.load(run) for run in RUNS]
     tables = [pd.read_parquet(RESULTS / f"synopsis/{run}.parquet") for run in RUNS]
-    return {"synopsis": explore.synopsis(models, tables), "screening": explore.screening(models)}
+    return {
+        "network": explore.network(models),
+        "synopsis": explore.synopsis(models, tables),
+        "screening": explore.screening(models),
+    }

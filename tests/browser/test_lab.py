@@ -70,13 +70,13 @@ def lab(folder):
         server.wait(30)
 
 
-def run_all(page, address, notebook):
+def run_all(page, address, notebook, shown=SOURCE):
     """Open a notebook, run its cells, and wait until the form shows a picture; the picture."""
     page.goto(f"{address}/lab/tree/{notebook}")
     # What is run before that is dropped without a word.
     page.wait_for_function(CONNECTED, timeout=120_000)
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    return page.wait_for_function(SOURCE, timeout=600_000).json_value()
+    return page.wait_for_function(shown, timeout=600_000).json_value()
 
 
 def change(page, label, value):
@@ -110,4 +110,37 @@ def test_the_form_draws(tmp_path):
         assert page.evaluate(SOURCE) == second, (
             "a prompt that cannot be read leaves the last picture"
         )
+        browser.close()
+
+
+EXPLORED = """
+import relcore as rc
+from relcore.view import explore
+explore.network([rc.load("rte-micro")])
+"""
+
+
+def test_an_explorable_figure_asks_the_kernel(tmp_path):
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
+    from playwright.sync_api import sync_playwright
+
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(EXPLORED)], metadata=kernel
+    )
+    nbformat.write(notebook, tmp_path / "figure.ipynb")
+    words = """() => [...document.querySelectorAll('.explorable.with-kernel .word text')]
+        .map(e => e.textContent).join(' ')"""
+    with lab(tmp_path) as address, sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1400})
+        assert run_all(page, address, "figure.ipynb", words).endswith("end")
+        prompt = page.locator(".explorable input[type=text]").first
+        prompt.fill("blue square is purple")
+        page.locator(".explorable form button").click()
+        page.wait_for_selector(".explorable .says:has-text('no spatial relation')")
+        prompt.fill("blue square is below red circle")
+        page.locator(".explorable form button").click()
+        page.wait_for_function(f"({words})() == 'blue square is below red circle end'")
         browser.close()

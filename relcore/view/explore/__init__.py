@@ -4,8 +4,9 @@ Python computes the data and hands them over once; the page draws them with d3. 
 works on the static page and, with a kernel, in JupyterLab.
 """
 
+from .fig1_network import network
 from .fig3a_synopsis import synopsis
-from .live_network import live
 from .fig3b_screening import screening
+from .live_network import live
 
-__all__ = ["live", "screening", "synopsis"]
+__all__ = ["live", "network", "screening", "synopsis"]

@@ -88,6 +88,20 @@ class View {
   }
   // A question to the kernel, answered by the widget's `answer`; null without a kernel.
   ask(question, wait = 60000) { return answered(this.model, question, "answer", wait); }
+  // A prompt of the reader's own and a seed, for which the kernel draws; hidden without a kernel.
+  asks(prompt) {
+    const form = this.root.insert("form", ".says").attr("class", "controls live");
+    const text = form.append("label").text("own prompt ").append("input").attr("type", "text").attr("size", 38).property("value", prompt);
+    const seed = form.append("label").text("seed ").append("input").attr("type", "text").attr("size", 4).property("value", "0");
+    const button = form.append("button").text("Draw");
+    form.on("submit", async (event) => {
+      event.preventDefault();
+      button.property("disabled", true).text("Drawing \u2026");
+      const answer = await this.ask({ prompt: text.property("value"), seed: seed.property("value") });
+      button.property("disabled", false).text("Draw");
+      if (answer?.error) this.says(answer.error);
+    });
+  }
 
   // Hover and keyboard focus tell text(datum); an element that is told is named by it.
   told(selection, text, role = "img") {
@@ -243,22 +257,39 @@ class View {
 
 async function render({ model, el }) {
   d3 ??= await loadD3(model);
-  const view = new View(model, el, await unpacked(model.get("data")));
-  view.draw = await figure(view);
-  view.update();
-  let width = view.width;
-  const watch = new ResizeObserver(() => { if (view.width !== width) { width = view.width; view.update(); } });
-  watch.observe(view.root.node());
-  answered(model, { hello: true }, "answer", 5000).then((here) => here && view.root.classed("with-kernel", true));
-  const changed = async () => { view.data = await unpacked(model.get("data")); view.update(); };
-  const told = () => {
+  let view, width, live = false;
+  async function build() {
+    const data = await unpacked(model.get("data"));
+    view?.stop?.();
+    view?.root.remove();
+    view = new View(model, el, data);
+    view.root.classed("with-kernel", live);
+    view.draw = figure(view);
+    width = view.width;
+    view.update();
+    watch.disconnect();
+    watch.observe(view.root.node());
+  }
+  const watch = new ResizeObserver(() => {
+    if (view.width === width) return;
+    width = view.width;
+    view.update();
+  });
+  const chosen = () => {
     if (JSON.stringify(model.get("chosen")) === JSON.stringify(view.chosen)) return;
     view.chosen = { ...model.get("chosen") };
     view.update();
   };
-  model.on("change:data", changed);
-  model.on("change:chosen", told);
-  return () => { watch.disconnect(); view.stop?.(); model.off("change:data", changed); model.off("change:chosen", told); };
+  await build();
+  model.on("change:data", build);
+  model.on("change:chosen", chosen);
+  answered(model, { hello: true }, "answer", 5000).then((here) => view.root.classed("with-kernel", (live = Boolean(here))));
+  return () => {
+    watch.disconnect();
+    view.stop?.();
+    model.off("change:data", build);
+    model.off("change:chosen", chosen);
+  };
 }
 
 export default { render };

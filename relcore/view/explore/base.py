@@ -3,20 +3,23 @@
 import base64
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import anywidget
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
 from ...data.prompts import ROLES, parse
+from ...errors import RelcoreError
 from ...face import Model
 from ...paths import ROOT
-from ..figures import to_png
+from ..figures import heat_map, to_png
 
 HERE = Path(__file__).parent
 D3 = ROOT / "book/vendor/d3.min.js"  # where `make book` puts it
@@ -50,9 +53,25 @@ def picture_url(picture: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def head_grids(
+    titles: Sequence[str], grids: Sequence[np.ndarray], low: float, high: float, colors: str
+) -> Figure:
+    """A static picture of numbers [layer, head] of networks side by side."""
+    figure, axes = plt.subplots(1, len(grids), figsize=(4.2 * len(grids), 3.8), squeeze=False)
+    for axis, title, values in zip(axes[0], titles, grids, strict=True):
+        layers, heads = values.shape
+        rows, columns = [f"L{k}" for k in range(layers)], [f"H{k}" for k in range(heads)]
+        grid = pd.DataFrame(values, rows, columns)
+        texts = grid.map(lambda v: f"{v:.2f}" if abs(v) >= 0.05 else "")
+        heat_map(axis, grid, low, high, colors, texts, 9)
+        axis.set_title(title, fontsize=10)
+        axis.set_aspect("equal")
+    return figure
+
+
 def titled(model: Model) -> str:
     """What a figure calls a network: its encoder, and its name."""
-    encoder = "contextual encoder" if model.encoder.contextual else "random embeddings"
+    encoder = "Contextual encoder" if model.encoder.contextual else "Random embeddings"
     return f"{encoder} ({model.name})"
 
 
@@ -86,7 +105,9 @@ class Explorable(anywidget.AnyWidget):
 
     data: what it shows; arrays are `packed`. chosen: what the reader has chosen, {name: value}, set
     from either side. alt: one sentence that says what is seen. still: draws the picture that stands
-    in the output for readers without JavaScript, code hosts and print.
+    in the output for readers without JavaScript, code hosts and print. redrawn: what of the data's
+    "networks" a prompt of the reader's own changes, a function of prompt and seed; the form for it
+    is shown where there is a kernel.
     """
 
     data = traitlets.Dict().tag(sync=True)
@@ -94,9 +115,16 @@ class Explorable(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
     _css = (HERE / "base.css").read_text(encoding="utf-8")
 
-    def __init__(self, data: dict, chosen: dict, alt: str, still: Callable[[], Figure]):
+    def __init__(
+        self,
+        data: dict,
+        chosen: dict,
+        alt: str,
+        still: Callable[[], Figure],
+        redrawn: Callable[[str, int], list[dict]] | None = None,
+    ):
         super().__init__(data=data, chosen=chosen, alt=alt)
-        self._still = still
+        self._still, self._redrawn = still, redrawn
         self.on_msg(lambda _, question, buffers: self._answer(question))
 
     def _answer(self, question: dict) -> None:
@@ -107,7 +135,16 @@ class Explorable(anywidget.AnyWidget):
             self.send({"answer": {} if "hello" in question else self.answer(question)})
 
     def answer(self, question: dict) -> dict:
-        """What the kernel answers the page's `view.ask(question)`."""
+        """What the kernel answers the page's `view.ask(question)`: here, to draw another prompt."""
+        prompt, seed = question["prompt"].strip(), question["seed"]
+        try:
+            if not seed.isdecimal():
+                raise RelcoreError(f"seed {seed!r} is no whole number from 0: write 0, 1, 2, ...")
+            changes = self._redrawn(prompt, int(seed))
+        except RelcoreError as error:
+            return {"error": str(error)}
+        networks = [old | new for old, new in zip(self.data["networks"], changes, strict=True)]
+        self.data = self.data | {"prompt": prompt, "networks": networks}
         return {}
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:

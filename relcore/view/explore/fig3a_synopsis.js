@@ -18,6 +18,7 @@ function figure(view) {
   view.slider("step", "step", steps, (k) => `${k + 1} of ${steps}`);
   view.menu("from", "from", PLACES.map((text, k) => [k, text]));
   view.menu("to", "to", columns.map((k) => [k, roles[k] === "filler" ? "other words" : roleName(roles[k])]));
+  view.asks(view.data.prompt);
   // Play: one map, its average, its number among the heads', then all steps, then their mean.
   function tick(frame) {
     if (frame < 3) view.choose({ stage: frame, step: 0 });
@@ -115,7 +116,7 @@ function figure(view) {
     const stretch = (t) => (sorted ? heights[network.kind[t]] / tall : 1);
     part.selectAll("g.words").data([0]).join("g").attr("class", "words").selectAll("text").data(network.words).join("text").attr("class", "small")
       .attr("transform", (_, w) => `translate(${left + (w + 0.5) * cell + 3},${y - 6}) rotate(-58)`).style("fill", (d) => roleColor(d[1])).text((d) => d[0]);
-    const rows = part.selectAll("g.row").data(d3.range(tokens)).join("g").attr("class", "row");
+    const rows = part.selectAll("g.place-row").data(d3.range(tokens)).join("g").attr("class", "place-row");
     view.ease(rows, before.stage === 0 && stage === 1 ? 1100 : 0).attr("transform", (t) => `translate(${left},${y + place(t)}) scale(1,${stretch(t)})`);
     const cells = rows.selectAll("rect").data((t) => d3.range(words).map((w) => [t, w])).join("rect").attr("width", cell - 1).attr("height", tall - 0.4)
       .attr("x", (d) => d[1] * cell).attr("fill", (d) => (map[d[0] * words + d[1]] < 0.03 ? "var(--cell)" : roleColor(network.words[d[1]][1])))
@@ -124,7 +125,7 @@ function figure(view) {
     view.roving(cells, words);
     // Brackets of the kinds of image token.
     const groups = d3.range(3).filter((p) => counts[p]);
-    const marks = part.selectAll("path.mark").data(groups, (p) => p).join("path").attr("class", "mark").attr("fill", "none").attr("stroke", "var(--ink)").attr("stroke-width", 1.6)
+    const marks = part.selectAll("path.kind").data(groups, (p) => p).join("path").attr("class", "kind").attr("fill", "none").attr("stroke", "var(--ink)").attr("stroke-width", 1.6)
       .attr("stroke-dasharray", (p) => ["none", "3 2.5", "1 3"][p]).attr("d", (p) => `M${left - 5},${y + starts[p]}v${counts[p] * heights[p] - 1}`);
     view.ease(marks, 600).attr("opacity", sorted ? 1 : 0);
     y += high + (narrow ? 92 : 84);
@@ -142,7 +143,7 @@ function figure(view) {
     view.pressed(boxes, (_, d) => view.choose({ from: d.p, to: d.r }));
     view.roving(boxes, columns.length, from * columns.length + columns.indexOf(to));
     table.selectAll("text.place").data(PLACES).join("text").attr("class", "place small").attr("text-anchor", "end").attr("x", left - 14).attr("y", (_, p) => y + p * row + row / 2 + 3).text((d) => (narrow ? "" : d));
-    table.selectAll("path.mark").data([0, 1, 2]).join("path").attr("class", "mark").attr("stroke", "var(--ink)").attr("stroke-width", 1.6)
+    table.selectAll("path.kind").data([0, 1, 2]).join("path").attr("class", "kind").attr("stroke", "var(--ink)").attr("stroke-width", 1.6)
       .attr("stroke-dasharray", (p) => ["none", "3 2.5", "1 3"][p]).attr("d", (p) => `M${left - 5},${y + p * row}v${row - 2}`);
     view.ease(table.selectAll("rect, path"), 600).delay(before.stage === 0 && stage === 1 && !REDUCED.matches ? 1500 : 0).attr("opacity", shown(stage > 0));
     if (before.stage === 0 && stage === 1 && !REDUCED.matches) collapse(part, rows, network, left, y, row);

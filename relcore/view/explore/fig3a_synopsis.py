@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ...data.prompts import ROLES, parse
 from ...errors import RelcoreError
 from ...face import Model
 from ...kernels.synopsis import IMAGE_ROLES, image_roles
 from ...model.diffusion import to_pixels
-from ..figures import heat_map
-from .base import Explorable, packed, picture_url, source, titled, words_of
+from .base import Explorable, head_grids, packed, picture_url, source, titled, words_of
 
 RELATION = ROLES.index("relation")
 AXES = ["layer", "head", "step", "image_role", "text_role"]
@@ -39,9 +36,13 @@ def synopsis(
     no kinds.
     """
     titles = titles or [titled(model) for model in models]
+
+    def drawn(prompt: str, seed: int) -> list[dict]:
+        return [_example(model, prompt, seed) for model in models]
+
     told = [
-        {"title": title, **_means(table), **_example(model, prompt, seed)}
-        for model, table, title in zip(models, tables, titles, strict=True)
+        {"title": title, **_means(table), **example}
+        for title, table, example in zip(titles, tables, drawn(prompt, seed), strict=True)
     ]
     means = [_table(table, "mean")[0][:, :, 0] for table in tables]
     heads = [_striking(mean) for mean in means]
@@ -57,7 +58,7 @@ def synopsis(
     )
     data = {"networks": told, "prompt": prompt, "places": IMAGE_ROLES, "roles": ROLES}
     shown = [mean[..., where, RELATION] for mean in means]
-    return Synopsis(data, chosen, alt, lambda: _still(titles, shown))
+    return Synopsis(data, chosen, alt, lambda: head_grids(titles, shown, 0, 1, "Purples"), drawn)
 
 
 def _striking(mean: np.ndarray) -> tuple[int, int]:
@@ -127,16 +128,3 @@ def _example(model: Model, prompt: str, seed: int) -> dict:
         "frames": picture_url(np.concatenate(frames, 1)),
         "passes": len(frames),
     }
-
-
-def _still(titles: Sequence[str], shown: Sequence[np.ndarray]) -> Figure:
-    """The grids of the last stage."""
-    figure, axes = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.8), squeeze=False)
-    for axis, title, values in zip(axes[0], titles, shown, strict=True):
-        rows, columns = ([f"{a}{k}" for k in range(n)] for a, n in zip("LH", values.shape))
-        grid = pd.DataFrame(values, rows, columns)
-        texts = grid.map(lambda v: f"{v:.2f}" if v >= 0.05 else "")
-        heat_map(axis, grid, 0, 1, "Purples", texts, 9)
-        axis.set_title(title, fontsize=10)
-        axis.set_aspect("equal")
-    return figure

@@ -62,7 +62,7 @@ function figure(view) {
     const tile = Math.min(84, (wide - 150) / 2.35), flow = g.select("g.flow"), x = wide - 2 * tile - 30, y = 62;
     const reach = x - 22, bar = (parent, cls, values, x0, y0, w) => parent.selectAll(`rect.${cls}`).data([...values]).join("rect").attr("class", cls).attr("x", (_, i) => x0 + (i * w) / values.length).attr("y", y0)
       .attr("width", w / values.length + 0.2).attr("height", 13).attr("fill", (v) => (v > 0 ? "var(--ink)" : "var(--muted)")).attr("fill-opacity", (v) => Math.min(1, Math.abs(v)));
-    label(flow, "step", [[0, y + 8, `v of \u201C${relations[r]}\u201D`, "small"], [reach * 0.62, y + 8, "key", "small"], [0, y + 60, "every place", "small"], [reach * 0.62, y + 60, "queries", "small"]]);
+    label(flow, "step", [[0, y + 8, `v of ${ARROWS[relations[r]]}`, "small"], [reach * 0.62, y + 8, "key", "small"], [0, y + 60, "every place", "small"], [reach * 0.62, y + 60, "queries", "small"]]);
     bar(flow, "vector", token.vectors.at(r), 0, y + 13, reach * 0.34);
     bar(flow, "key", token.keys.at(...head, r), reach * 0.62, y + 13, reach * 0.38);
     const cellsOf = d3.cross(d3.range(8), d3.range(8)), small = Math.min(4.4, (reach * 0.34) / 8);

@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 
 from ...data.scenes import RELATIONS
 from ...face import Model
 from ...kernels import circuits
-from ..figures import heat_map
-from .base import Explorable, packed, source, titled
+from .base import Explorable, head_grids, packed, source, titled
 
 WORDS = ("color1", "shape1", "color2", "shape2")
 STRIP = 48  # numbers of a vector that the page shows
@@ -58,7 +54,7 @@ def screening(
         f"layer by head, in {len(models)} networks: " + ", ".join(titles) + "."
     )
     data = {"networks": told, "relations": RELATIONS, "ramps": ramps, "strip": STRIP}
-    return Screening(data, chosen, alt, lambda: _still(titles, shown))
+    return Screening(data, chosen, alt, lambda: head_grids(titles, shown, -1, 1, "PiYG"))
 
 
 def _screened(model: Model, token: str, draws: int) -> tuple[np.ndarray, dict]:
@@ -83,17 +79,3 @@ def _screened(model: Model, token: str, draws: int) -> tuple[np.ndarray, dict]:
         "vectors": packed(strip / strip.abs().max(), -1, 1),
     }
     return cosines, told
-
-
-def _still(titles: Sequence[str], shown: Sequence[np.ndarray]) -> Figure:
-    """Mean cosines of the heads."""
-    figure, axes = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.8), squeeze=False)
-    for axis, title, values in zip(axes[0], titles, shown, strict=True):
-        rows, columns = (
-            [f"{a}{k}" for k in range(n)] for a, n in zip("LH", values.shape, strict=True)
-        )
-        grid = pd.DataFrame(values, rows, columns)
-        heat_map(axis, grid, -1, 1, "PiYG", "{:.2f}", 9)
-        axis.set_title(title, fontsize=10)
-        axis.set_aspect("equal")
-    return figure

@@ -32,15 +32,19 @@ from ...data.prompts import (
     suite,
 )
 from ...data.scenes import CANVAS, COLORS, RELATIONS, SHAPES, THRESHOLD
-from ...face import Model
+from ...face import Model, load
 from ...files import replacing
 from ...kernels.interventions import REFERENCE_SEEDS, heads_of, reference
 from ...model.diffusion import SAMPLERS, guides
 from ...model.export import export
+from ...paths import NOTEBOOKS
 from .base import HERE, Explorable, picture_url, source, titled
 
 SAMPLING = {"steps": 18, "guidance": 4.0, "guided_until": 0.2}
 MEANT = suite()[::3]  # the prompts whose pictures a head's mean is taken over: 4 of each relation
+
+
+SIZES = "sizes.js"
 
 
 def tables() -> dict:
@@ -158,7 +162,31 @@ def write_part(model: Model, path: Path) -> None:
         temporary.write_text(f'(window.relcoreParts ??= {{}})["{model.name}"] = "{letters}";\n')
 
 
+def networks_shown(notebook: Path) -> list[str]:
+    """The networks that run in a notebook's page, by its stored widgets."""
+    stored = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("widgets", {})
+    states = [model["state"] for part in stored.values() for model in part["state"].values()]
+    shown = [state["data"].get("networks", []) for state in states if "data" in state]
+    return [network["part"] for networks in shown for network in networks if "part" in network]
+
+
+def write_parts(folder: Path) -> dict[str, int]:
+    """Write the parts of all networks that the notebooks show, and `sizes.js`, which tells their
+    pages what there is: {file: bytes}.
+    """
+    names = sorted({name for file in NOTEBOOKS.glob("*.ipynb") for name in networks_shown(file)})
+    for name in names:
+        write_part(load(name), folder / f"{name}.js")
+    written = {file: file.stat().st_size for file in sorted(folder.glob("*.js"))}
+    sizes = {file.name: size for file, size in written.items() if file.name != SIZES}
+    with replacing(folder / SIZES) as temporary:
+        temporary.write_text(f"window.relcoreSizes = {json.dumps(sizes)};\n")
+    return {str(folder / name): size for name, size in sizes.items()}
+
+
 class Live(Explorable):
+    """A figure of `live`."""
+
     _esm = source("live_engine", "live_worker", "live")
     _css = Explorable._css + (HERE / "live.css").read_text(encoding="utf-8")
 
@@ -184,7 +212,7 @@ def live(
     ]
     networks = [
         {
-            "name": model.name,
+            "part": model.name,  # the file that the page loads
             "title": titled(model),
             "contextual": model.encoder.contextual,
             "shape": [model.network.config.depth, model.network.config.heads],
@@ -197,7 +225,8 @@ def live(
     chosen = {"network": 0, "prompt": prompt, "changed": prompt, "seed": seed, "by": "mean"}
     chosen |= {"off": networks[0]["off"], "head": networks[0]["off"][0], "hidden": [], "word": 3}
     chosen |= {"side": 0, "step": SAMPLING["steps"] - 1}
-    data = {"networks": networks, "tables": tables(), "steps": SAMPLING["steps"]}
+    data = {"networks": networks, "tables": tables() | {"example": prompt}}
+    data |= {"steps": SAMPLING["steps"]}
     alt = (
         f"Two pictures of '{prompt}' from the same noise: drawn by {titled(models[0])} as it was "
         f"trained, and without its head {heads[0]}."

@@ -90,17 +90,21 @@ function work(E) {
     postMessage({ id, done: true, ms: performance.now() - started });
   }
 
-  onmessage = async ({ data }) => {
+  async function answer(data) {
     try {
       if (data.load) {
         await load(data.load);
-        const { graph, means, sizes, ...small } = network;
+        const { means, sizes, ...small } = network;
         postMessage({ ready: small });
       }
-      wanted = data.draw?.id;
       if (data.draw) await draw(data.draw);
     } catch (error) {
       postMessage({ failed: String(error?.message ?? error), id: data.draw?.id });
     }
+  }
+  let last = Promise.resolve(); // one after the other; a new picture ends the one that is being drawn
+  onmessage = ({ data }) => {
+    wanted = data.draw?.id;
+    last = last.then(() => answer(data));
   };
 }

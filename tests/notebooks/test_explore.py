@@ -1,0 +1,185 @@
+"""Explorable figures: what is handed to the page is what the kernels compute."""
+
+import base64
+import io
+import re
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
+
+import relcore as rc
+from relcore.data.encoders import make_encoder
+from relcore.data.prompts import PHRASES, ROLES, parse, suite
+from relcore.errors import RelcoreError
+from relcore.kernels import circuits
+from relcore.kernels.synopsis import IMAGE_ROLES, reductions
+from relcore.view import explore
+from relcore.view.explore.base import packed, words_of
+
+PROMPT = "red circle is above blue triangle"
+
+
+def unpacked(part):
+    """What the page makes of a packed array."""
+    levels = np.frombuffer(zlib.decompress(part["bytes"]), f"<u{part['bits'] // 8}")
+    top = 2 ** part["bits"] - 2
+    values = part["low"] + levels / top * (part["high"] - part["low"])
+    return np.where(levels > top, np.nan, values).reshape(part["shape"])
+
+
+@given(
+    arrays(np.float64, array_shapes(max_dims=4), elements=st.floats(-3, 5) | st.just(np.nan)),
+    st.sampled_from((8, 16)),
+)
+def test_packed_numbers_are_right_to_half_a_step(values, bits):
+    told = unpacked(packed(values, -2, 4, bits))
+    np.testing.assert_allclose(told, values.clip(-2, 4), atol=3 / (2**bits - 2) + 1e-12)
+
+
+ENCODERS = {name: make_encoder(name) for name in ("rte", "e5")}
+
+
+@given(st.sampled_from(suite(PHRASES)), st.sampled_from(sorted(ENCODERS)))
+def test_every_token_belongs_to_one_word_of_its_role(prompt, name):
+    text, found = ENCODERS[name].encode([prompt]), words_of(ENCODERS[name], prompt)
+    tokens = [(token, role) for _, role, own in found for token in own]
+    assert tokens == [(k, ROLES[r]) for k, r in enumerate(text.roles[0][text.mask[0]].tolist())]
+    assert " ".join(word for word, role, _ in found if role != "special") == prompt
+    words = {prompt[start:end]: role for start, end, role in parse(prompt).spans}
+    assert all(words[word] == role for word, role, _ in found if word in words)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return rc.load("rte-micro")
+
+
+@pytest.fixture(scope="module")
+def table(model):
+    data = model.network, model.encoder, [PROMPT], [0]
+    return reductions(*data, **model.how())
+
+
+@pytest.fixture(scope="module")
+def synopsis(model, table):
+    return explore.synopsis([model], [table], PROMPT, seed=0)
+
+
+def test_synopsis_hands_over_the_table(synopsis, table):
+    [told] = synopsis.data["networks"]
+    steps, (mean, *_) = unpacked(told["steps"]), unpacked(told["mean"])
+    for reduction, values in (("steps", steps), ("mean", mean[:, :, None])):
+        rows = table[table.reduction == reduction]
+        index = rows.layer, rows["head"], rows.step.clip(0)
+        place = rows.image_role.map(IMAGE_ROLES.index), rows.text_role.map(ROLES.index)
+        np.testing.assert_allclose(values[*index, *place], rows.mass, atol=1e-4)
+    assert told["n"] == 1
+
+
+def test_the_map_averages_to_the_synopsis_of_its_picture(synopsis, table):
+    """What the page computes in (2) is what the kernel computes."""
+    [told] = synopsis.data["networks"]
+    maps, shares = unpacked(told["maps"]), unpacked(told["shares"])
+    np.testing.assert_allclose(maps.sum(-1), 1, atol=0.03)
+    average = np.einsum("pi,lhsiw->lhspw", shares / shares.sum(1, keepdims=True), maps)
+    roles = np.array([ROLES.index(role) for _, role in told["words"]])
+    ours = np.stack([average[..., roles == k].sum(-1) for k in range(len(ROLES))], -1)
+    assert np.abs(ours - unpacked(told["steps"])).max() < 0.03  # bf16, and 8 bits a number
+
+
+def test_synopsis_says_which_picture_has_no_kinds(model, table):
+    with pytest.raises(RelcoreError, match="seed 0.*another seed or prompt"):
+        # One step from noise: nothing is drawn.
+        blurred = rc.face.Model("blurred", model.network, model.encoder, model.process, {})
+        object.__setattr__(blurred, "draw", lambda *a, **k: model.draw(*a, **k, steps=1))
+        explore.synopsis([blurred], [table], PROMPT)
+
+
+def test_screening_hands_over_scores_nulls_and_maps(model):
+    figure = explore.screening([model], draws=50)
+    [part] = figure.data["networks"][0]["tokens"]
+    table = circuits.screen(model.network, model.encoder, "relation", draws=50)
+    cosines = unpacked(part["cosines"])
+    np.testing.assert_allclose(cosines.ravel(), table.cosine, atol=1e-4)
+    bounds = table[["null_low", "null_high"]].dropna().to_numpy()
+    np.testing.assert_allclose(unpacked(part["nulls"]).reshape(-1, 2), bounds, atol=1e-4)
+    ramps, maps = unpacked(figure.data["ramps"]), unpacked(part["maps"])
+    ours = np.einsum("lhri,ri->lhr", maps, ramps)
+    ours /= np.linalg.norm(maps, axis=-1) * np.linalg.norm(ramps, axis=-1)
+    large = np.abs(maps).max(-1) > 0.3  # else 8 bits are few
+    assert large.sum() > 20 and np.abs(ours - cosines[..., :-1])[large].max() < 0.02
+    head = tuple(figure.chosen["head0"])
+    assert abs(cosines[(*head, -1)]) == np.abs(cosines[..., -1]).max()
+    assert figure.chosen["sign"] == np.sign(cosines[(*head, -1)])
+
+
+def test_screening_reads_the_words_of_a_contextual_encoder():
+    figure = explore.screening([rc.load("e5-micro")], draws=20)
+    read = [part["token"] for part in figure.data["networks"][0]["tokens"]]
+    assert read == ["color1", "shape1", "color2", "shape2"]
+
+
+def test_network_tells_its_own_shapes_and_pictures(model):
+    figure = explore.network([model], PROMPT, lit=["cross_attention"])
+    [told] = figure.data["networks"]
+    config = model.network.config
+    assert (told["depth"], told["heads"], told["width"]) == (
+        config.depth,
+        config.heads,
+        config.width,
+    )
+    assert told["parameters"] == sum(p.numel() for p in model.network.parameters())
+    png = base64.b64decode(told["clean"].split(",")[1])
+    strip = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    assert strip.shape == (64, 64 * told["passes"], 3)
+    last = model.draw(PROMPT, 0)[0].astype(int)
+    assert np.abs(strip[:, -64:] - last).mean() < 8  # 32 colours
+    with pytest.raises(RelcoreError, match="part"):
+        explore.network([model], lit=["flux capacitor"])
+
+
+def test_an_output_holds_widget_sentence_and_picture(synopsis):
+    data, told = DisplayFormatter().format(synopsis)
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == synopsis.model_id
+    assert data["text/plain"] == synopsis.alt and synopsis.alt.endswith(".")
+    assert told["image/png"] == {"alt": synopsis.alt, "class": "first-frame"}
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    assert picture.width > 300 and len(data["image/png"]) < 100_000
+
+
+def test_the_kernel_answers_the_page(synopsis, monkeypatch, tmp_path):
+    sent = []
+    monkeypatch.setattr(synopsis, "send", sent.append)
+    monkeypatch.setattr(explore.base, "D3", tmp_path / "d3.min.js")
+    (tmp_path / "d3.min.js").write_text("code")
+    for question in ({"hello": True}, {"d3": True}):
+        synopsis._answer(question)
+    assert sent == [{"answer": {}}, {"d3": "code"}]
+
+
+def test_the_kernel_draws_a_prompt_of_the_readers_own(model, table):
+    figure = explore.synopsis([model], [table], PROMPT)
+    before = figure.data
+    for prompt, seed, error in (("a cat", "0", "no spatial relation"), (PROMPT, "x", "seed 'x'")):
+        assert re.search(error, figure.answer({"prompt": prompt, "seed": seed})["error"])
+        assert figure.data is before
+    own = "blue square is below red circle"
+    assert figure.answer({"prompt": f" {own} ", "seed": "1"}) == {}
+    assert figure.data["prompt"] == own
+    assert figure.data == explore.synopsis([model], [table], own, 1).data
+
+
+def test_figures_do_not_touch_the_network(model, table):
+    before = {k: v.clone() for k, v in model.network.state_dict().items()}
+    explore.synopsis([model], [table], PROMPT)
+    explore.screening([model], draws=5)
+    assert model.network.tap is None
+    after = model.network.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
