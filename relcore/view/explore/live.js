@@ -1,6 +1,6 @@
 // The network in the page: left what the reader changes, right the pictures before and after, from the same noise.
 const SIDES = ["as trained", "with your changes"];
-const METRICS = [["color", "colours"], ["shape", "shapes"], ["binding", "right pairs"], ["relation_loose", "relation"]];
+const METRICS = [["color", "colours"], ["shape", "shapes"], ["binding", "bound"], ["relation_loose", "relation"]];
 
 // Where `make book` puts what a network needs, and where JupyterLab serves it if it was started in the checkout.
 function places() {
@@ -43,22 +43,22 @@ function figure(view) {
   };
   const top = section();
   if (networks.length > 1) view.segments("network", "Network", networks.map((network, k) => [k, network.title]), top);
-  const fetching = top.append("div").attr("class", "row").style("margin-top", "8px");
+  const fetching = top.append("div").attr("class", "line").style("margin-top", "8px");
   const fetch = fetching.append("button").attr("type", "button").attr("class", "fetch").on("click", load);
   const fetched = fetching.append("span").attr("class", "muted").attr("aria-live", "polite");
 
   const asked = section("Prompt");
-  const line = asked.append("form").attr("class", "row").on("submit", (event) => { event.preventDefault(); ask(); });
+  const line = asked.append("form").attr("class", "line").on("submit", (event) => { event.preventDefault(); ask(); });
   const typed = line.append("input").attr("type", "text").attr("aria-label", "prompt").attr("spellcheck", false).attr("autocomplete", "off").attr("maxlength", 200);
   const go = line.append("button").attr("type", "submit").text("Draw");
-  const seeds = asked.append("label").attr("class", "row").style("margin-top", "6px").text("noise from seed ");
+  const seeds = asked.append("label").attr("class", "line").style("margin-top", "6px").text("noise from seed ");
   const seed = seeds.append("input").attr("type", "number").attr("min", 0).attr("max", 2 ** 32 - 1)
     .on("change", (event) => view.choose({ seed: Math.min(2 ** 32 - 1, Math.max(0, Math.floor(+event.target.value) || 0)) }));
   seeds.append("button").attr("type", "button").text("another").on("click", (event) => { event.preventDefault(); view.choose({ seed: view.chosen.seed + 1 }); });
   const refused = asked.append("p").attr("class", "refused").attr("role", "alert");
 
   const spoken = section("Words", "Click a word to hide it from the network; below it, put another in its place.");
-  const slots = spoken.append("div").attr("class", "row").style("align-items", "flex-start");
+  const slots = spoken.append("div").attr("class", "line").style("align-items", "flex-start");
 
   const taken = section("Attention heads", "Switch heads off by their name. Click a map to see all that the head looks at.");
   view.segments("by", "off means", [["mean", "its average output"], ["zero", "nothing"]], taken).style("margin-bottom", "6px");
@@ -68,13 +68,12 @@ function figure(view) {
 
   const stuck = right.append("div").attr("class", "stuck");
   const pictures = stuck.append("div").attr("class", "pictures").selectAll("figure").data([0, 1]).join("figure");
-  pictures.append("img");
   pictures.append("canvas").attr("role", "img");
   const captions = pictures.append("figcaption").style("margin-bottom", "2px");
   captions.append("b").text((side) => SIDES[side]);
   captions.append("span").attr("class", "what muted");
   pictures.append("div").attr("class", "verdict").attr("aria-live", "polite");
-  const time = stuck.append("div").attr("class", "row time");
+  const time = stuck.append("div").attr("class", "line time");
   const run = time.append("button").attr("type", "button").attr("class", "play").on("click", () => (live.busy ? stop() : draw(true)));
   const slid = view.slider("step", "step", steps, (k) => `${k + 1} of ${steps}`, time);
   const attention = right.append("div").style("margin-top", "10px");
@@ -85,6 +84,19 @@ function figure(view) {
 
   // --- loading
 
+  // The example, drawn beforehand, as if it had been drawn here.
+  async function beforehand(network) {
+    const prompt = E.parse(tables.example, tables);
+    network.frames = await Promise.all(network.example.map(async (src) => {
+      const image = Object.assign(new Image(), { src });
+      await image.decode();
+      const size = image.naturalWidth, context = Object.assign(document.createElement("canvas"), { width: size, height: size }).getContext("2d");
+      context.drawImage(image, 0, 0);
+      return { prompt, size, pixels: context.getImageData(0, 0, size, size).data.filter((_, k) => k % 4 < 3) };
+    }));
+    refresh();
+  }
+  networks.forEach(beforehand);
   sizes().then((where) => { live.where = where; live.state = where ? "idle" : "absent"; refresh(); });
   const missing = (file) => (globalThis.relcoreParts?.[file === "ort" ? RUNTIME[1] : file] || live.worker && file === "ort" ? 0 : live.where?.bytes[`${file}.js`] ?? 0);
   const needed = () => missing("ort") + missing(now().part);
@@ -118,7 +130,7 @@ function figure(view) {
       live.busy = false;
       view.root.attr("data-drawn-ms", Math.round(data.ms));
     } else {
-      live.frames[data.side][data.step] = data;
+      live.frames[data.side][data.step] = { ...data, size: live.net.header.size, prompt: live.reads[data.side].prompt };
       if (live.follow) Object.assign(view.chosen, { step: data.step });
     }
     refresh();
@@ -147,12 +159,13 @@ function figure(view) {
   }
   function draw(again) {
     if (!ready()) return;
-    const jobs = [];
+    const wishes = [0, 1].map(wish), keys = wishes.map((one) => JSON.stringify(one)), jobs = [];
+    if (!again && keys.every((key, side) => key === live.keys[side])) return;
     live.refused = "";
     for (const side of [0, 1]) {
-      const wanted = wish(side), key = JSON.stringify(wanted);
-      if (!again && key === live.keys[side] && !(live.busy && live.frames[side].length < steps)) continue;
-      live.keys[side] = key;
+      const wanted = wishes[side]; // of a picture that was not finished, the rest is drawn, too
+      if (!again && keys[side] === live.keys[side] && (!wanted || live.frames[side].length === steps)) continue;
+      live.keys[side] = keys[side];
       live.frames[side] = [];
       live.reads[side] = null;
       if (!wanted) continue;
@@ -228,21 +241,21 @@ function figure(view) {
     grid.selectAll("span.layer").data(d3.range(layers)).join("span").attr("class", "layer").style("grid-row", (d) => d + 1).style("grid-column", 1).text((d) => `layer ${d}`);
     const cells = grid.selectAll("div.cell").data(d3.cross(d3.range(layers), d3.range(heads)), headName).join((enter) => {
       const cell = enter.append("div").attr("class", "cell");
-      cell.append("button").attr("type", "button").attr("class", "map").append("svg").attr("width", 40).attr("height", 40).attr("aria-hidden", true);
+      cell.append("button").attr("type", "button").attr("class", "map").append("svg").attr("width", 38).attr("height", 38).attr("aria-hidden", true);
       cell.append("button").attr("type", "button").attr("class", "switch").attr("role", "switch");
       return cell;
     }).style("grid-row", (d) => d[0] + 1).style("grid-column", (d) => d[1] + 2);
     cells.select("button.map").attr("aria-label", (d) => `what ${headName(d)} looks at`).attr("aria-pressed", (d) => d[0] === head[0] && d[1] === head[1])
       .on("click", (_, d) => view.choose({ head: d }))
-      .each(function (d) { view.tokens(d3.select(this).select("svg"), mapOf(frame, d, word), { side: 40, fill: words[word] ? roleColor(words[word][1]) : "none" }); });
+      .each(function (d) { view.tokens(d3.select(this).select("svg"), mapOf(frame, d, word), { side: 38, fill: words[word] ? roleColor(words[word][1]) : "none" }); });
     cells.select("button.switch").text((d) => `${headName(d)}${isOff(d) ? " off" : ""}`).attr("aria-checked", (d) => !isOff(d)).attr("aria-label", (d) => `head ${headName(d)} on`)
       .on("click", (_, d) => view.choose({ off: isOff(d) ? off.filter((o) => headName(o) !== headName(d)) : [...off, d].sort((a, b) => a[0] - b[0] || a[1] - b[1]) }));
   }
 
   // The frame of a side at the chosen step, or the last one before it.
-  const shown = (side) => live.frames[side][Math.min(view.chosen.step, live.frames[side].length - 1)];
+  const shown = (side) => (ready() ? live.frames[side][Math.min(view.chosen.step, live.frames[side].length - 1)] : now().frames?.[side]);
   function mapOf(frame, [layer, head], word) {
-    const tokens = now().tokens, text = frame && live.reads[frame.side], values = new Float32Array(tokens);
+    const tokens = now().tokens, text = frame?.patterns && live.reads[frame.side], values = new Float32Array(tokens);
     if (!text) return values;
     const n = text.roles.length, from = (layer * now().shape[1] + head) * tokens * n;
     for (let i = 0; i < tokens; i++) for (const token of text.words[word]?.[2] ?? []) values[i] += frame.patterns[from + i * n + token] / 255;
@@ -265,14 +278,13 @@ function figure(view) {
     all.select("svg").each(function (d, k) { view.tokens(d3.select(this), mapOf(frame, head, k), { side: 56, fill: roleColor(d[1]) }); });
   }
 
-  function verdict(frame) {
-    const text = live.reads[frame.side];
-    if (!text) return null;
-    const objects = E.detect(frame.pixels, live.net.header.size, tables), judged = E.score(objects, text.prompt, tables);
+  // What the scorer finds, in words.
+  function verdict({ pixels, size, prompt }) {
+    const objects = E.detect(pixels, size, tables), judged = E.score(objects, prompt, tables);
     const names = objects.map((o) => `${[...tables.colors, "?"].at(o.color)} ${[...tables.shapes, "?"].at(o.shape)}`);
-    const [one, two] = [0, 1].map((k) => `${tables.colors[text.prompt.colors[k]] ?? "the"} ${tables.shapes[text.prompt.shapes[k]]}`);
-    const seen = tables.relations[judged.seen], where = seen && (["above", "below"].includes(seen) ? seen : ["left", "right"].includes(seen) ? `${seen} of` : `to the ${seen} of`);
-    return { judged, good: judged.relation_loose, said: judged.binding ? `${one} is ${where} ${two}` : names.length ? `found: ${names.join(", ")}` : "nothing found" };
+    const [one, two] = [0, 1].map((k) => `${tables.colors[prompt.colors[k]] ?? "the"} ${tables.shapes[prompt.shapes[k]]}`);
+    const seen = tables.relations[judged.seen], where = { above: "above", below: "below", left: "left of", right: "right of" }[seen] ?? `to the ${seen} of`;
+    return { judged, said: judged.binding ? `${one} is ${where} ${two}` : names.length ? `found: ${names.join(", ")}` : "nothing found" };
   }
   function whatChanged() {
     const { prompt, changed, off, hidden, by } = view.chosen, words = live.shownWords ?? [];
@@ -285,24 +297,20 @@ function figure(view) {
   function showPictures() {
     const started = ready();
     pictures.classed("chosen", (side) => started && side === view.chosen.side).each(function (side) {
-      const g = d3.select(this), frame = shown(side);
-      g.select("img").style("display", started ? "none" : null).attr("src", now().example[side]).attr("alt", `Example, drawn beforehand: ${SIDES[side]}.`);
-      const canvas = g.select("canvas").style("display", started ? null : "none").attr("aria-label", `Picture ${SIDES[side]}`).node();
-      g.select(".what").text(started ? (side ? whatChanged() : `\u201C${view.chosen.prompt}\u201D`) : side ? `${now().off.map(headName).join(", ")} off` : `\u201C${tables.example}\u201D`);
-      const size = live.net?.header.size ?? 64, context = canvas.getContext("2d");
-      if (canvas.width !== size) Object.assign(canvas, { width: size, height: size });
-      if (!frame) context.clearRect(0, 0, size, size);
-      else {
-        const data = context.createImageData(size, size);
-        for (let at = 0; at < size * size; at++) data.data.set([...frame.pixels.subarray(3 * at, 3 * at + 3), 255], 4 * at);
-        context.putImageData(data, 0, 0);
-      }
-      const last = frame?.step === steps - 1, told = frame ? verdict(frame) : null, box = g.select(".verdict").text("");
-      if (!started || !frame) return;
-      if (!last) box.append("span").attr("class", "muted").text(live.busy ? "forming \u2026" : "as estimated at this step");
-      if (!told) return;
-      box.append("strong").text(`${told.good ? "\u2713" : "\u2717"} ${told.said}`);
-      box.append("span").attr("class", "muted").text(METRICS.map(([m, text]) => `${text}\u00A0${told.judged[m] ? "\u2713" : "\u2717"}`).join("  "));
+      const g = d3.select(this), frame = shown(side), box = g.select(".verdict").text(""), canvas = g.select("canvas").node();
+      g.select("b").text(side && !started ? `without head ${headName(now().off[0])}` : SIDES[side]);
+      g.select(".what").text(started && side ? whatChanged() : `\u201C${started ? view.chosen.prompt : tables.example}\u201D`);
+      const size = frame?.size ?? 1, context = Object.assign(canvas, { width: size, height: size }).getContext("2d");
+      canvas.setAttribute("aria-label", `Picture ${SIDES[side]}`);
+      if (!frame) return;
+      const data = context.createImageData(size, size);
+      data.data.fill(255);
+      frame.pixels.forEach((value, k) => { data.data[4 * Math.floor(k / 3) + (k % 3)] = value; });
+      context.putImageData(data, 0, 0);
+      const { judged, said } = verdict(frame);
+      canvas.setAttribute("aria-label", `Picture ${SIDES[side]}: ${said}`);
+      box.append("strong").classed("wrong", !judged.relation_loose).text(`${judged.relation_loose ? "\u2713" : "\u2717"} ${said}`);
+      box.append("span").attr("class", "muted").text(METRICS.map(([m, text]) => `${judged[m] ? "\u2713" : "\u2717"}\u00A0${text.replace(" ", "\u00A0")}`).join("  "));
     });
     run.text(live.busy ? "\u25A0\uFE0E Stop" : "\u25B6\uFE0E Draw again").attr("disabled", started ? null : true).attr("aria-label", live.busy ? "stop drawing" : "draw again");
     time.style("display", started ? null : "none");
