@@ -445,10 +445,10 @@ def export(
         raise RelcoreError("say what to write: --out FILE.onnx, or --page FOLDER")
     if page:
         from .paths import require_checkout
-        from .view.explore.live_network import write_parts
+        from .view.explore.live_network import networks_shown, write_parts
 
         require_checkout()
-        written = write_parts(page)
+        written = write_parts(page, networks_shown())
     else:
         from .model.export import export as write
 

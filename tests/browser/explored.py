@@ -17,4 +17,5 @@ def figures():
         "network": explore.network(models),
         "synopsis": explore.synopsis(models, tables),
         "screening": explore.screening(models),
+        "arithmetic": explore.arithmetic(models),
     }

@@ -17,6 +17,8 @@ from PIL import Image
 import relcore as rc
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import PHRASES, ROLES, parse, suite
+from relcore.data.scenes import CANVAS, RELATIONS
+from relcore.data.scoring import bound_pair, detect
 from relcore.errors import RelcoreError
 from relcore.kernels import circuits
 from relcore.kernels.synopsis import IMAGE_ROLES, reductions
@@ -183,3 +185,20 @@ def test_figures_do_not_touch_the_network(model, table):
     assert model.network.tap is None
     after = model.network.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_arithmetic_hands_over_the_pictures_and_where_their_objects_are(model):
+    """Telling the prompt's own relation at strength 1 changes nothing; another may."""
+    figure = explore.arithmetic([model], [PROMPT], ["relation"], [1])
+    [told] = figure.data["networks"][0]["prompts"]
+    places, there = unpacked(told["places"])[0, 0], unpacked(told["there"])
+    own = RELATIONS.index("above")
+    assert told["told"] == own
+    np.testing.assert_allclose(places[own], there, atol=0.02)
+    [found] = [bound_pair(detect(picture), parse(PROMPT)) for picture in model.draw(PROMPT, 0)]
+    ours = [v / CANVAS for one in found for v in (one.x, one.y)]
+    np.testing.assert_allclose(there, ours, atol=1e-4)
+    moved = places[RELATIONS.index("below")]
+    assert not np.allclose(moved, there, atol=0.05, equal_nan=True)
+    png = base64.b64decode(told["pictures"].split(",")[1])
+    assert Image.open(io.BytesIO(png)).size == (8 * 64, 64)

@@ -1,6 +1,6 @@
 // The network in the page: left what the reader changes, right the pictures before and after, from the same noise.
 const SIDES = ["as trained", "with your changes"];
-const METRICS = [["color", "colours"], ["shape", "shapes"], ["binding", "bound"], ["relation_loose", "relation"]];
+const METRICS = [["color", "colours"], ["shape", "shapes"], ["binding", "binding"], ["relation_loose", "relation"]];
 
 // Where `make book` puts what a network needs, and where JupyterLab serves it if it was started in the checkout.
 function places() {
@@ -67,9 +67,9 @@ function figure(view) {
     .on("click", () => view.choose({ off: [], hidden: [], changed: view.chosen.prompt }));
 
   const stuck = right.append("div").attr("class", "stuck");
-  const pictures = stuck.append("div").attr("class", "pictures").selectAll("figure").data([0, 1]).join("figure");
+  const pictures = stuck.append("div").attr("class", "pictures").selectAll("div.picture").data([0, 1]).join("div").attr("class", "picture");
   pictures.append("canvas").attr("role", "img");
-  const captions = pictures.append("figcaption").style("margin-bottom", "2px");
+  const captions = pictures.append("div").attr("class", "caption");
   captions.append("b").text((side) => SIDES[side]);
   captions.append("span").attr("class", "what muted");
   pictures.append("div").attr("class", "verdict").attr("aria-live", "polite");
@@ -86,7 +86,7 @@ function figure(view) {
 
   // The example, drawn beforehand, as if it had been drawn here.
   async function beforehand(network) {
-    const prompt = E.parse(tables.example, tables);
+    const prompt = E.parse(network.prompt, tables);
     network.frames = await Promise.all(network.example.map(async (src) => {
       const image = Object.assign(new Image(), { src });
       await image.decode();
@@ -149,7 +149,7 @@ function figure(view) {
   // Prompt as read, its vectors and words; throws where it cannot be.
   function read(text) {
     const prompt = E.parse(text, tables), text_ = E.encoded(live.net, prompt, tables);
-    if (!text_) throw new Error(`the page has no vectors of '${text}' for the contextual encoder, only those of the ${live.net.header.prompts.length - 1} training prompts, such as '${tables.example}'`);
+    if (!text_) throw new Error(`the page has no vectors of '${text}' for the contextual encoder, only those of the ${live.net.header.prompts.length - 1} training prompts, such as '${now().prompt}'`);
     return { prompt, ...text_, words: E.wordsOf(prompt, text_.roles) };
   }
   function stop() {
@@ -234,11 +234,11 @@ function figure(view) {
   }
 
   function showHeads(words) {
-    const [layers, heads] = now().shape, { off, head, side } = view.chosen, word = Math.min(view.chosen.word, words.length - 1);
+    const [layers, heads] = now().shape, { off, head, side } = view.chosen, word = wordOf(words);
     const isOff = (d) => off.some((o) => o[0] === d[0] && o[1] === d[1]);
     const frame = shown(side);
     grid.classed("stacked", heads > 3).style("grid-template-columns", `auto repeat(${heads}, auto)`);
-    grid.selectAll("span.layer").data(d3.range(layers)).join("span").attr("class", "layer").style("grid-row", (d) => d + 1).style("grid-column", 1).text((d) => `layer ${d}`);
+    grid.selectAll("span.layer").data(d3.range(layers)).join("span").attr("class", "layer").style("grid-row", (d) => d + 1).style("grid-column", 1).text((d) => `L${d}`);
     const cells = grid.selectAll("div.cell").data(d3.cross(d3.range(layers), d3.range(heads)), headName).join((enter) => {
       const cell = enter.append("div").attr("class", "cell");
       cell.append("button").attr("type", "button").attr("class", "map").append("svg").attr("width", 38).attr("height", 38).attr("aria-hidden", true);
@@ -252,6 +252,8 @@ function figure(view) {
       .on("click", (_, d) => view.choose({ off: isOff(d) ? off.filter((o) => headName(o) !== headName(d)) : [...off, d].sort((a, b) => a[0] - b[0] || a[1] - b[1]) }));
   }
 
+  // The word whose maps the heads show: the first of the relation until another is chosen.
+  const wordOf = (words) => Math.min(view.chosen.word ?? words.findIndex((word) => word[1] === "relation"), words.length - 1);
   // The frame of a side at the chosen step, or the last one before it.
   const shown = (side) => (ready() ? live.frames[side][Math.min(view.chosen.step, live.frames[side].length - 1)] : now().frames?.[side]);
   function mapOf(frame, [layer, head], word) {
@@ -262,7 +264,7 @@ function figure(view) {
     return values;
   }
   function showAttention() {
-    const { head, side, word } = view.chosen, words = live.reads[side]?.words ?? [], frame = shown(side);
+    const { head, side } = view.chosen, words = live.reads[side]?.words ?? [], frame = shown(side), word = wordOf(words);
     attention.style("display", ready() ? null : "none");
     attention.select("h4").text(`What head ${headName(head)} looks at, step ${Math.min(view.chosen.step, Math.max(0, live.frames[side].length - 1)) + 1}`);
     const all = maps.selectAll("button").data(words).join((enter) => {
@@ -298,8 +300,8 @@ function figure(view) {
     const started = ready();
     pictures.classed("chosen", (side) => started && side === view.chosen.side).each(function (side) {
       const g = d3.select(this), frame = shown(side), box = g.select(".verdict").text(""), canvas = g.select("canvas").node();
-      g.select("b").text(side && !started ? `without head ${headName(now().off[0])}` : SIDES[side]);
-      g.select(".what").text(started && side ? whatChanged() : `\u201C${started ? view.chosen.prompt : tables.example}\u201D`);
+      g.select("b").text(side && !started ? `without head ${headName(now().head)}` : SIDES[side]);
+      g.select(".what").text(started && side ? whatChanged() : `\u201C${started ? view.chosen.prompt : now().prompt}\u201D`);
       const size = frame?.size ?? 1, context = Object.assign(canvas, { width: size, height: size }).getContext("2d");
       canvas.setAttribute("aria-label", `Picture ${SIDES[side]}`);
       if (!frame) return;
@@ -310,18 +312,19 @@ function figure(view) {
       const { judged, said } = verdict(frame);
       canvas.setAttribute("aria-label", `Picture ${SIDES[side]}: ${said}`);
       box.append("strong").classed("wrong", !judged.relation_loose).text(`${judged.relation_loose ? "\u2713" : "\u2717"} ${said}`);
-      box.append("span").attr("class", "muted").text(METRICS.map(([m, text]) => `${judged[m] ? "\u2713" : "\u2717"}\u00A0${text.replace(" ", "\u00A0")}`).join("  "));
+      box.append("span").attr("class", "metrics muted").text(METRICS.map(([m, text]) => `${judged[m] ? "\u2713" : "\u2717"}\u00A0${text.replace(" ", "\u00A0")}`).join("  "));
     });
     run.text(live.busy ? "\u25A0\uFE0E Stop" : "\u25B6\uFE0E Draw again").attr("disabled", started ? null : true).attr("aria-label", live.busy ? "stop drawing" : "draw again");
     time.style("display", started ? null : "none");
     slid.select("input").on("pointerdown.live keydown.live", () => { live.follow = false; });
   }
 
-  let network = view.chosen.network;
+  let network;
   return () => {
-    if (network !== view.chosen.network) { // its own heads are off in its example
+    if (network !== view.chosen.network) {
       network = view.chosen.network;
-      Object.assign(view.chosen, { off: now().off, head: now().off[0], hidden: [], prompt: tables.example, changed: tables.example });
+      const { prompt, seed, head } = now();
+      Object.assign(view.chosen, { off: [head], head, hidden: [], prompt, changed: prompt, seed, word: null });
       live.refused = "";
       if (live.started && !needed()) load();
     }

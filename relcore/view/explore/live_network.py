@@ -162,23 +162,25 @@ def write_part(model: Model, path: Path) -> None:
         temporary.write_text(f'(window.relcoreParts ??= {{}})["{model.name}"] = "{letters}";\n')
 
 
-def networks_shown(notebook: Path) -> list[str]:
-    """The networks that run in a notebook's page, by its stored widgets."""
-    stored = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("widgets", {})
-    states = [model["state"] for part in stored.values() for model in part["state"].values()]
-    shown = [state["data"].get("networks", []) for state in states if "data" in state]
-    return [network["part"] for networks in shown for network in networks if "part" in network]
+def networks_shown() -> list[str]:
+    """The networks that run in the pages of the notebooks, by their stored widgets."""
+    names = set()
+    for notebook in NOTEBOOKS.glob("*.ipynb"):
+        stored = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("widgets", {})
+        states = [model["state"] for part in stored.values() for model in part["state"].values()]
+        shown = [state["data"].get("networks", []) for state in states if "data" in state]
+        names |= {network["part"] for part in shown for network in part if "part" in network}
+    return sorted(names)
 
 
-def write_parts(folder: Path) -> dict[str, int]:
-    """Write the parts of all networks that the notebooks show, and `sizes.js`, which tells their
-    pages what there is: {file: bytes}.
+def write_parts(folder: Path, names: Sequence[str]) -> dict[str, int]:
+    """Write the parts of networks beside `ort.js`, which runs them, and `sizes.js`, which tells a
+    page what there is: {file: bytes}.
     """
-    names = sorted({name for file in NOTEBOOKS.glob("*.ipynb") for name in networks_shown(file)})
     for name in names:
         write_part(load(name), folder / f"{name}.js")
-    written = {file: file.stat().st_size for file in sorted(folder.glob("*.js"))}
-    sizes = {file.name: size for file, size in written.items() if file.name != SIZES}
+    files = [file for file in sorted(folder.glob("*.js")) if file.name != SIZES]
+    sizes = {file.name: file.stat().st_size for file in files}
     with replacing(folder / SIZES) as temporary:
         temporary.write_text(f"window.relcoreSizes = {json.dumps(sizes)};\n")
     return {str(folder / name): size for name, size in sizes.items()}
@@ -191,47 +193,40 @@ class Live(Explorable):
     _css = Explorable._css + (HERE / "live.css").read_text(encoding="utf-8")
 
 
-def live(
-    models: Sequence[Model],
-    heads: Sequence[str],
-    prompt: str = "red square is above blue circle",
-    seed: int = 0,
-) -> Live:
+def live(models: Sequence[Model], examples: Sequence[tuple[str, str, int]]) -> Live:
     """The networks themselves, to draw with in the page and to take apart there, without a kernel.
 
-    heads: one a network, such as "L3H2", that is off in the example, which is drawn here and shown
-    until the reader loads the network. `make book` makes what the page loads: `write_part`.
-    Raises RelcoreError for a head that a network lacks.
+    examples: one a network, (head, prompt, seed), such as ("L3H2", "red square is above blue
+    circle", 0): drawn here with and without that head, and shown until the reader loads the
+    network. `make book` makes what the page loads: `write_parts`. Raises RelcoreError for a head
+    that a network lacks, or a prompt that cannot be read.
     """
-    examples = [
-        [
-            model.draw(prompt, seed, intervention=change, **SAMPLING)[0]
-            for change in (None, model.ablate(head, prompts=MEANT, **SAMPLING))
-        ]
-        for model, head in zip(models, heads, strict=True)
-    ]
-    networks = [
-        {
-            "part": model.name,  # the file that the page loads
-            "title": titled(model),
-            "contextual": model.encoder.contextual,
-            "shape": [model.network.config.depth, model.network.config.heads],
-            "tokens": model.network.config.grid**2,
-            "off": [[model.head(head).layer, model.head(head).head]],
-            "example": [picture_url(picture) for picture in pictures],
-        }
-        for model, head, pictures in zip(models, heads, examples, strict=True)
-    ]
-    chosen = {"network": 0, "prompt": prompt, "changed": prompt, "seed": seed, "by": "mean"}
-    chosen |= {"off": networks[0]["off"], "head": networks[0]["off"][0], "hidden": [], "word": 3}
-    chosen |= {"side": 0, "step": SAMPLING["steps"] - 1}
-    data = {"networks": networks, "tables": tables() | {"example": prompt}}
-    data |= {"steps": SAMPLING["steps"]}
+    networks, stills = [], []
+    for model, (name, prompt, seed) in zip(models, examples, strict=True):
+        head = model.head(name)
+        changes = (None, model.ablate(head, prompts=MEANT, **SAMPLING))
+        pair = [model.draw(prompt, seed, intervention=c, **SAMPLING)[0] for c in changes]
+        stills.append(pair)
+        networks.append(
+            {
+                "part": model.name,  # the file that the page loads
+                "title": titled(model),
+                "shape": [model.network.config.depth, model.network.config.heads],
+                "tokens": model.network.config.grid**2,
+                "head": [head.layer, head.head],
+                "prompt": prompt,
+                "seed": seed,
+                "example": [picture_url(picture) for picture in pair],
+            }
+        )
+    data = {"networks": networks, "tables": tables(), "steps": SAMPLING["steps"]}
+    chosen = {"network": 0, "hidden": [], "by": "mean", "side": 0, "step": SAMPLING["steps"] - 1}
+    name, prompt, _ = examples[0]
     alt = (
         f"Two pictures of '{prompt}' from the same noise: drawn by {titled(models[0])} as it was "
-        f"trained, and without its head {heads[0]}."
+        f"trained, and without its head {name}."
     )
-    return Live(data, chosen, alt, lambda: _still(prompt, heads[0], examples[0]))
+    return Live(data, chosen, alt, lambda: _still(prompt, name, stills[0]))
 
 
 def _still(prompt: str, head: str, pictures: Sequence) -> Figure:
