@@ -136,8 +136,9 @@ def test_pictures_and_verdicts_are_those_of_python_with_a_head_off_too(page, mod
 
 
 def test_heads_words_and_undo(page, models):
-    model, (head, prompt, seed) = models[0], EXAMPLES["rte-micro"]
+    model, head, prompt, seed = models[0], "L3H2", "blue circle is above red square", 0
     start(page)
+    ask(page, prompt, seed)
     page.get_by_role("button", name="Undo all changes").click()
     drawn(page)
     assert not page.locator(".verdict strong").nth(1).is_visible()
@@ -198,21 +199,21 @@ def test_a_picture_forms_step_by_step_and_stop_ends_it(page):
     assert (early != late).any()
 
 
-def test_attention_of_every_head_and_word(page):
+def test_attention_of_every_head_is_that_of_python(page, models):
+    (_, prompt, seed), step = EXAMPLES["rte-micro"], 4
+    with models[0].capture(["blocks.*.cross_attn.pattern"]) as cache:
+        models[0].draw(prompt, seed, **SAMPLING)
     start(page)
-    page.locator(".time input").fill("4")
-
-    def maps():
-        return page.locator(".maps button").evaluate_all("all => all.map(b => b.ariaLabel)")
-
-    seen_maps = set()
-    for button in page.locator(".cell .map").all():
-        button.click()
-        assert button.get_attribute("aria-label").split()[1] in page.locator("h4").last.inner_text()
-        seen_maps.add(tuple(maps()))
-        shares = [float(label.split(":")[1].split()[0]) for label in maps()]
-        assert abs(sum(shares) - 100) < len(shares)
-    assert len(seen_maps) > 12
+    page.locator(".time input").fill(str(step))
+    for layer in range(6):
+        shares = cache[f"blocks.{layer}.cross_attn.pattern", step][0].mean(1)  # [head, token]
+        for head, wanted in enumerate(shares):
+            page.get_by_role("button", name=f"what L{layer}H{head} looks at").click()
+            assert f"L{layer}H{head} looks at, step 5" in page.locator("h4").last.inner_text()
+            labels = page.locator(".maps button").evaluate_all("all => all.map(b => b.ariaLabel)")
+            assert [label.split(":")[0] for label in labels] == [*prompt.split(), "end"]
+            ours = [float(label.split(":")[1].split()[0]) for label in labels]
+            np.testing.assert_allclose(ours, 100 * wanted, atol=2)
     before = page.locator(".grid").inner_html()
     page.locator(".maps button").first.click()
     assert page.locator(".grid").inner_html() != before
