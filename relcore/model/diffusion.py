@@ -57,6 +57,11 @@ class RectifiedFlow:
         return (weight * (output - x).square().mean((1, 2, 3))).mean()
 
 
+# Variance of the picture that is left after 0 to 1000 of the linear betas.
+_BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+_KEPT = torch.cat([torch.ones(1), (1 - _BETAS).cumprod(0)]).float()
+
+
 @dataclass(frozen=True)
 class IDDPM:
     """The paper's objective: 1000 linear betas, uniform t, epsilon prediction, unweighted error.
@@ -66,9 +71,7 @@ class IDDPM:
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-        kept = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)]).float().to(t)
-        step = ((1 - t) * 1000).round().long()  # 0 = clean, 1000 = noise
+        kept, step = _KEPT.to(t), ((1 - t) * 1000).round().long()  # 0 = clean, 1000 = noise
         return kept[step].sqrt(), (1 - kept[step]).sqrt()
 
     def training_times(self, n: int, generator: torch.Generator) -> Tensor:

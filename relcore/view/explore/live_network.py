@@ -40,7 +40,8 @@ from ...model.export import export
 from ...paths import NOTEBOOKS
 from .base import HERE, Explorable, picture_url, source, titled
 
-SAMPLING = {"steps": 18, "guidance": 4.0, "guided_until": 0.2}
+PLAN = {"steps": 18, "guidance": 4.0, "guided_until": 0.2}
+SAMPLING = PLAN | {"precision": "fp32"}  # as the page computes
 MEANT = suite()[::3]  # the prompts whose pictures a head's mean is taken over: 4 of each relation
 
 
@@ -152,7 +153,7 @@ def write_part(model: Model, path: Path) -> None:
         export(model.network, model.process, graph)
         tensors = {"graph": torch.frombuffer(bytearray(graph.read_bytes()), dtype=torch.uint8)}
     tensors |= {**vectors, **_means(model)}
-    header |= {"schedule": schedule(model.process, **SAMPLING), "size": config.image_size}
+    header |= {"schedule": schedule(model.process, **PLAN), "size": config.image_size}
     header |= {"dim": config.text_dim, "layers": config.depth, "heads": config.heads}
     header |= {"tokens": config.grid**2}
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
