@@ -90,7 +90,7 @@ GRAMMAR = (
     "'to the left of', 'to the upper right of')"
 )
 
-# Why a prompt cannot be read; GRAMMAR follows. In the book's page, too, where prompts are read again.
+# Why a prompt cannot be read; GRAMMAR follows. The pages of the book say it in the same words.
 REFUSALS = {
     "no relation": "no spatial relation in prompt {prompt}",
     "colour out of place": "colour '{word}' out of place in prompt {prompt}",

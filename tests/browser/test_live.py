@@ -30,8 +30,10 @@ EXAMPLES = {
     "rte-micro": ("L3H2", "blue circle is above red square", 2),
     "e5-micro": ("L3H1", "red circle is to the lower left of blue triangle", 1),
 }
-PIXELS = """canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]
-    .filter((_, k) => k % 4 < 3)"""
+PIXELS = """canvas => {
+    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return [...data].filter((_, k) => k % 4 < 3);
+}"""
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,9 @@ LINES = [
 PINS = {canonicalize_name(r.name): r for r in map(Requirement, LINES)}
 
 
-@pytest.mark.parametrize("line", PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"])
+@pytest.mark.parametrize(
+    "line", PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"] + EXTRAS["page"]
+)
 def test_constraints_name_a_version_that_the_project_accepts(line):
     wanted = Requirement(line)
     pin = PINS[canonicalize_name(wanted.name)]

@@ -35,8 +35,8 @@ pytestmark = pytest.mark.skipif(not NODE, reason="needs Node.js")
 LOOP = """
 const E = engine();
 for (const line of require("fs").readFileSync(0, "utf8").trim().split("\\n")) {
-  const [name, ...rest] = JSON.parse(line);
-  try { console.log(JSON.stringify({ value: (x => x?.BYTES_PER_ELEMENT ? [...x] : x)(E[name](...rest)) })); }
+  const [name, ...rest] = JSON.parse(line), plain = (x) => (x.BYTES_PER_ELEMENT ? [...x] : x);
+  try { console.log(JSON.stringify({ value: plain(E[name](...rest)) })); }
   catch (error) { console.log(JSON.stringify({ refused: error.message })); }
 }"""
 
@@ -69,6 +69,18 @@ def read(text):
 
 
 WORDS = [*COLORS, *SHAPES, *SYNONYMS, *FILLERS, *PHRASE_RELATION, "purple", "it's", 'a"b', "\\"]
+
+
+def test_the_book_gets_the_networks_that_its_pages_show(tmp_path, monkeypatch):
+    state = {"data": {"networks": [{"part": "b"}, {"part": "a"}, {"title": "another figure"}]}}
+    shown = {"widgets": {"any": {"state": {"1": {"state": state}, "2": {"state": {}}}}}}
+    for name, metadata in {"one": shown, "two": shown, "three": {}}.items():
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps({"metadata": metadata}))
+    monkeypatch.setattr(live, "NOTEBOOKS", tmp_path)
+    assert live.networks_shown() == ["a", "b"]
+    (tmp_path / "ort.js").write_text("1234")
+    assert live.write_parts(tmp_path, []) == {str(tmp_path / "ort.js"): 4}
+    assert (tmp_path / "sizes.js").read_text() == 'window.relcoreSizes = {"ort.js": 4};\n'
 
 
 @settings(max_examples=10)

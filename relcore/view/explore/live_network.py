@@ -81,7 +81,7 @@ def schedule(process, steps: int, guidance: float, guided_until: float) -> dict:
     before: weights[step] has 1 + step numbers. They are read off by sampling unit vectors.
     """
     units = torch.eye(steps + 1, dtype=torch.float64)[:, None]  # [the noise, then each estimate]
-    weights, times, passes = [], process.sampling_times(steps), []
+    weights, times = [], process.sampling_times(steps)
 
     def keep(now):
         weights.append(now["x"][0, : now["step"] + 1].tolist())
