@@ -447,6 +447,43 @@ def release(
 
 
 @app.command()
+def export(
+    model: Model = "rte-micro",
+    out: Annotated[
+        Path | None, typer.Option(callback=place(".onnx"), help="The graph, an .onnx file.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a folder, for what the chapters' pages load to run networks."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a network as one ONNX graph that can be taken apart: see relcore.model.export.
+
+    Example: relcore export --model rte-micro --out rte-micro.onnx
+    """
+    if not (out or page):
+        raise RelcoreError("say what to write: --out FILE.onnx, or --page FOLDER")
+    if page:
+        from .paths import require_checkout
+        from .view.explore.live_network import networks_shown, write_parts
+
+        require_checkout()
+        written = write_parts(page, networks_shown())
+    else:
+        from .model.export import export as write
+
+        network, _, _, process = open_model(model)
+        write(network, process, out)
+        written = {str(out): out.stat().st_size}
+    emit(
+        as_json,
+        {"files": [{"file": file, "bytes": size} for file, size in written.items()]},
+        "\n".join(f"{file}: {size / 1e6:.1f} MB" for file, size in written.items()),
+    )
+
+
+@app.command()
 def notebooks(
     quick: Annotated[
         bool, typer.Option("--quick/--full", help="Small samples, or the numbers of the book.")

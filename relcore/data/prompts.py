@@ -90,6 +90,17 @@ GRAMMAR = (
     "'to the left of', 'to the upper right of')"
 )
 
+# Why a prompt cannot be read; GRAMMAR follows. The pages of the book say it in the same words.
+REFUSALS = {
+    "no relation": "no spatial relation in prompt {prompt}",
+    "colour out of place": "colour '{word}' out of place in prompt {prompt}",
+    "more shapes": "more than two shapes in prompt {prompt}",
+    "second relation": "a second relation, '{word}', in prompt {prompt}",
+    "unknown word": "unknown word '{word}' in prompt {prompt}",
+    "fewer shapes": "prompt {prompt} names {word}, not two",
+    "relation last": "the relation comes last in prompt {prompt}",
+}
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -105,12 +116,12 @@ class Prompt:
     spans: tuple[tuple[int, int, str], ...]
 
 
-_PHRASE_RELATION = {phrase: relation for relation, phrases in PHRASES.items() for phrase in phrases}
-_PHRASE_RELATION |= {synonym: relation for relation, synonym in RELATION_SYNONYMS.items()}
-_PHRASE_PATTERN = re.compile(
+PHRASE_RELATION = {phrase: relation for relation, phrases in PHRASES.items() for phrase in phrases}
+PHRASE_RELATION |= {synonym: relation for relation, synonym in RELATION_SYNONYMS.items()}
+PHRASE_PATTERN = re.compile(
     r"(?<!\S)("
     + "|".join(
-        r"\s+".join(phrase.split()) for phrase in sorted(_PHRASE_RELATION, key=len, reverse=True)
+        r"\s+".join(phrase.split()) for phrase in sorted(PHRASE_RELATION, key=len, reverse=True)
     )
     + r")(?!\S)"
 )  # (longest first: "above and to the left of" is not "above")
@@ -124,10 +135,10 @@ def parse(text: str) -> Prompt:
     Raises RelcoreError, naming the word at fault and the grammar, for anything it cannot read.
     """
     lower = text.lower()
-    found = _PHRASE_PATTERN.search(lower)
+    found = PHRASE_PATTERN.search(lower)
     if not found:
-        raise RelcoreError(f"no spatial relation in prompt {text!r}: write {GRAMMAR}")
-    relation = _PHRASE_RELATION[" ".join(found.group().split())]
+        raise _refused("no relation", text)
+    relation = PHRASE_RELATION[" ".join(found.group().split())]
     spans, colors, shapes = [], {}, {}  # colors, shapes: mention (0, 1) -> index
     mention = 0
     words = list(re.finditer(r"\S+", lower))
@@ -138,32 +149,26 @@ def parse(text: str) -> Prompt:
         elif name in COLORS:
             role = "color"
             if mention > 1 or following not in SHAPES:
-                raise RelcoreError(
-                    f"colour '{word.group()}' out of place in prompt {text!r}: write {GRAMMAR}"
-                )
+                raise _refused("colour out of place", text, word.group())
             colors[mention] = COLORS.index(name)
         elif name in SHAPES:
             role = "shape"
             if mention > 1:
-                raise RelcoreError(f"more than two shapes in prompt {text!r}: write {GRAMMAR}")
+                raise _refused("more shapes", text)
             shapes[mention] = SHAPES.index(name)
         elif name in FILLERS:
             role = "filler"
-        elif _PHRASE_PATTERN.match(lower, word.start()):
-            raise RelcoreError(
-                f"a second relation, '{word.group()}', in prompt {text!r}: write {GRAMMAR}"
-            )
+        elif PHRASE_PATTERN.match(lower, word.start()):
+            raise _refused("second relation", text, word.group())
         else:
-            raise RelcoreError(f"unknown word '{word.group()}' in prompt {text!r}: write {GRAMMAR}")
+            raise _refused("unknown word", text, word.group())
         spans.append((word.start(), word.end(), role, mention))
         mention += role == "shape"
     if mention < 2:
-        raise RelcoreError(
-            f"prompt {text!r} names {mention} shape{'s' * (mention != 1)}, not two: write {GRAMMAR}"
-        )
+        raise _refused("fewer shapes", text, f"{mention} shape{'s' * (mention != 1)}")
     first, second = (start for start, _, role, _ in spans if role == "shape")
     if found.start() > second:
-        raise RelcoreError(f"the relation comes last in prompt {text!r}: write {GRAMMAR}")
+        raise _refused("relation last", text)
     # In the reversed templates the phrase comes first, and the first mention is the second object.
     order = (1, 0) if found.start() < first else (0, 1)
     named = tuple(
@@ -177,6 +182,10 @@ def parse(text: str) -> Prompt:
         RELATIONS.index(relation),
         named,
     )
+
+
+def _refused(why: str, text: str, word: str = "") -> RelcoreError:
+    return RelcoreError(f"{REFUSALS[why].format(prompt=repr(text), word=word)}: write {GRAMMAR}")
 
 
 def compose(

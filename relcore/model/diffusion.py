@@ -57,6 +57,11 @@ class RectifiedFlow:
         return (weight * (output - x).square().mean((1, 2, 3))).mean()
 
 
+# Variance of the picture that is left after 0 to 1000 of the linear betas.
+_BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+_KEPT = torch.cat([torch.ones(1), (1 - _BETAS).cumprod(0)]).float()
+
+
 @dataclass(frozen=True)
 class IDDPM:
     """The paper's objective: 1000 linear betas, uniform t, epsilon prediction, unweighted error.
@@ -66,9 +71,7 @@ class IDDPM:
     """
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-        kept = torch.cat([torch.ones(1, dtype=torch.float64), (1 - betas).cumprod(0)]).float().to(t)
-        step = ((1 - t) * 1000).round().long()  # 0 = clean, 1000 = noise
+        kept, step = _KEPT.to(t), ((1 - t) * 1000).round().long()  # 0 = clean, 1000 = noise
         return kept[step].sqrt(), (1 - kept[step]).sqrt()
 
     def training_times(self, n: int, generator: torch.Generator) -> Tensor:
@@ -108,6 +111,12 @@ def initial_noise(seeds: list[int], size: int) -> Tensor:
     )
 
 
+def guides(process, t: Tensor, guidance: float, until: float) -> bool:
+    """Whether a pass at time t is guided; see `guided`."""
+    alpha, sigma = process.alpha_sigma(t)
+    return guidance != 1 and bool(alpha < until * (alpha + sigma))
+
+
 def guided(model: DiT, process, text: Text, guidance: float, until: float = 1.0) -> Denoiser:
     """Denoiser with classifier-free guidance (Ho & Salimans 2022): u + guidance (c - u).
 
@@ -120,8 +129,7 @@ def guided(model: DiT, process, text: Text, guidance: float, until: float = 1.0)
     both, alone = read[[*range(n), *[n] * n]], read[:n]
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = process.alpha_sigma(t[:1])
-        if guidance == 1 or alpha >= until * (alpha + sigma):
+        if not guides(process, t[:1], guidance, until):
             return process.clean(model(x, t, alone).to(x.dtype), x, t)
         twice_x, twice_t = torch.cat([x, x]), torch.cat([t, t])
         c, u = process.clean(model(twice_x, twice_t, both).to(x.dtype), twice_x, twice_t).split(n)

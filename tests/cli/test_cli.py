@@ -137,7 +137,16 @@ def test_fusion_gives_every_measure_before_and_after_the_caption_mlp(result, tmp
     assert len(pd.read_parquet(tmp_path / "words.parquet")) == len(words)
 
 
+def test_export_writes_a_graph(result, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs the extra 'page'")
+    out = tmp_path / "nano.onnx"
+    [file] = result("export", "--model", "rte-nano", "--out", out)["files"]
+    assert file == {"file": str(out), "bytes": out.stat().st_size}
+
+
 BAD_INPUT = {
+    "nothing to export": (["export"], "--out"),
+    "a graph of another kind": (["export", "--out", "graph.txt"], ".onnx"),
     "unknown colour": (["sample", "green square is above blue circle"], "green"),
     "unknown shape": (["sample", "red hexagon is above blue circle"], "hexagon"),
     "no relation": (["sample", "red square blue circle"], "no spatial relation"),

@@ -21,7 +21,9 @@ PINS = {canonicalize_name(r.name): r for r in map(Requirement, LINES)}
 
 
 @pytest.mark.parametrize(
-    "line", PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["test"] + EXTRAS["pipeline"]
+    "line",
+    [line for extra in ("book", "test", "pipeline", "page") for line in EXTRAS[extra]]
+    + PROJECT["dependencies"],
 )
 def test_constraints_name_a_version_that_the_project_accepts(line):
     wanted = Requirement(line)

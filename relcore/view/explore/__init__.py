@@ -8,5 +8,6 @@ from .fig1_network import network
 from .fig3a_synopsis import synopsis
 from .fig3b_screening import screening
 from .fig7_arithmetic import arithmetic
+from .live_network import live
 
-__all__ = ["arithmetic", "network", "screening", "synopsis"]
+__all__ = ["arithmetic", "live", "network", "screening", "synopsis"]

@@ -25,9 +25,10 @@ HERE = Path(__file__).parent
 D3 = ROOT / "book/vendor/d3.min.js"  # where `make book` puts it
 
 
-def source(name: str) -> str:
+def source(*names: str) -> str:
     """The script of a figure, `name`.js after base.js, as one module."""
-    return "\n".join((HERE / f"{part}.js").read_text(encoding="utf-8") for part in ("base", name))
+    parts = ("base", *names)
+    return "\n".join((HERE / f"{part}.js").read_text(encoding="utf-8") for part in parts)
 
 
 def packed(values: np.ndarray, low: float, high: float, bits: int = 8) -> dict:
