@@ -160,7 +160,8 @@ def write_part(model: Model, path: Path) -> None:
     packed = gzip.compress(save(tensors, {"relcore": json.dumps(header)}), 9, mtime=0)
     with replacing(path) as temporary:
         letters = base64.b64encode(packed).decode()
-        temporary.write_text(f'(window.relcoreParts ??= {{}})["{model.name}"] = "{letters}";\n')
+        script = f'(window.relcoreParts ??= {{}})["{model.name}"] = "{letters}";\n'
+        temporary.write_text(script, encoding="utf-8")
 
 
 def networks_shown() -> list[str]:
