@@ -1,6 +1,7 @@
 """A small book of widgets, built as `make book` builds the large one.
 
-python tests/browser/static_page.py FOLDER  builds the explorable figures of two networks there.
+python tests/browser/static_page.py FOLDER  builds the explorable figures of two networks there, and
+a page in which networks run.
 """
 
 import subprocess
@@ -49,6 +50,10 @@ def build(folder, **pages):
 
 
 if __name__ == "__main__":
-    from explored import figures
+    from explored import LIVE, figures, live
 
-    print(build(Path(sys.argv[1]), figures=figures().values()))
+    from relcore.view.explore.live_network import write_parts
+
+    html = build(Path(sys.argv[1]), figures=figures().values(), live=[live()])
+    write_parts(html / "_static/live", list(LIVE))
+    print(html)

@@ -26,7 +26,7 @@ async function part(place, file, names) {
 
 function figure(view) {
   const { networks, tables, steps } = view.data, E = engine();
-  const live = { state: "asking", loaded: null, net: null, started: false, busy: false, refused: "", frames: [[], []], keys: [null, null], prompts: [null, null], words: [[], []] };
+  const live = { state: "asking", loaded: null, net: null, id: 0, busy: false, refused: "", frames: [[], []], keys: [null, null], reads: [null, null] };
   const now = () => networks[view.chosen.network];
   const ready = () => live.state === "ready" && live.loaded === view.chosen.network;
   const refresh = () => view.update();
@@ -74,7 +74,7 @@ function figure(view) {
   captions.append("span").attr("class", "what muted");
   pictures.append("div").attr("class", "verdict").attr("aria-live", "polite");
   const time = stuck.append("div").attr("class", "line time");
-  const run = time.append("button").attr("type", "button").attr("class", "play").on("click", () => (live.busy ? stop() : draw(true)));
+  const run = time.append("button").attr("type", "button").attr("class", "play").on("click", () => { live.busy ? halt() : draw(true); refresh(); });
   const slid = view.slider("step", "step", steps, (k) => `${k + 1} of ${steps}`, time);
   const attention = right.append("div").style("margin-top", "10px");
   attention.append("h4");
@@ -122,10 +122,12 @@ function figure(view) {
   }
   function heard(data) {
     if (data.ready) {
-      Object.assign(live, { state: "ready", loaded: live.loading, net: data.ready, started: true, keys: [null, null], frames: [[], []], took: performance.now() - live.since });
+      Object.assign(live, { state: "ready", loaded: live.loading, net: data.ready, keys: [null, null], frames: [[], []], took: performance.now() - live.since });
       view.root.attr("data-ready-ms", Math.round(live.took));
-    } else if (data.failed) Object.assign(live, { state: live.loaded === null ? "idle" : "ready", busy: false, refused: data.failed });
-    else if (data.id !== live.id) return;
+    } else if (data.failed) {
+      if (!live.net) live.worker = live.worker?.terminate(); // it has no runtime: the next try starts anew
+      Object.assign(live, { state: live.loaded === null ? "idle" : "ready", busy: false, refused: data.failed });
+    } else if (data.id !== live.id) return; // of a drawing that has been given up
     else if (data.done) {
       live.busy = false;
       view.root.attr("data-drawn-ms", Math.round(data.ms));
@@ -152,10 +154,9 @@ function figure(view) {
     if (!text_) throw new Error(`the page has no vectors of '${text}' for the contextual encoder, only those of the ${live.net.header.prompts.length - 1} training prompts, such as '${now().prompt}'`);
     return { prompt, ...text_, words: E.wordsOf(prompt, text_.roles) };
   }
-  function stop() {
+  function halt() {
     live.worker.postMessage({ stop: true });
-    Object.assign(live, { busy: false, id: null });
-    refresh();
+    Object.assign(live, { id: live.id + 1, busy: false }); // what is still on its way is of the past
   }
   function draw(again) {
     if (!ready()) return;
@@ -179,16 +180,25 @@ function figure(view) {
         live.refused = error.message;
       }
     }
-    if (!jobs.length) return;
-    Object.assign(live, { id: {}, busy: true, follow: true });
-    live.id = (draw.count = (draw.count ?? 0) + 1);
+    if (!jobs.length) return halt();
+    Object.assign(live, { id: live.id + 1, busy: true, follow: true });
     live.worker.postMessage({ draw: { id: live.id, seed: view.chosen.seed, pictures: jobs, empty: E.encoded(live.net, { text: "" }, tables) } });
   }
-  live.reads = [null, null];
+  // Choose what asks for this prompt, if it can be read; else the pictures stay, and the reason is told.
+  function choose(text, changes) {
+    try {
+      read(text);
+      live.refused = "";
+      view.choose(changes);
+    } catch (error) {
+      live.refused = error.message;
+      refresh();
+    }
+  }
   function ask() {
     const text = typed.property("value");
-    if (text !== view.chosen.prompt) view.choose({ prompt: text, changed: text, hidden: [] });
-    else { draw(true); refresh(); }
+    if (text === view.chosen.prompt) draw(true);
+    choose(text, { prompt: text, changed: text, hidden: [] });
   }
 
   // --- what changes
@@ -204,7 +214,7 @@ function figure(view) {
   function swap(prompt, role, text) {
     const spans = prompt.spans.filter((span) => span[2] === role), [start, end] = [spans[0][0], spans.at(-1)[1]];
     const changed = prompt.text.slice(0, start) + text + prompt.text.slice(end);
-    view.choose({ changed, hidden: text.split(" ").length === spans.length ? view.chosen.hidden : [] });
+    choose(changed, { changed, hidden: text.split(" ").length === spans.length ? view.chosen.hidden : [] });
   }
   function showWords() {
     const { prompt, words } = wordsNow();
@@ -309,6 +319,10 @@ function figure(view) {
       data.data.fill(255);
       frame.pixels.forEach((value, k) => { data.data[4 * Math.floor(k / 3) + (k % 3)] = value; });
       context.putImageData(data, 0, 0);
+      if (frame.step < steps - 1) {
+        box.append("span").attr("class", "muted").text(`The network\u2019s estimate of the finished picture at step ${frame.step + 1}.`);
+        return;
+      }
       const { judged, said } = verdict(frame);
       canvas.setAttribute("aria-label", `Picture ${SIDES[side]}: ${said}`);
       box.append("strong").classed("wrong", !judged.relation_loose).text(`${judged.relation_loose ? "\u2713" : "\u2717"} ${said}`);
@@ -326,7 +340,7 @@ function figure(view) {
       const { prompt, seed, head } = now();
       Object.assign(view.chosen, { off: [head], head, hidden: [], prompt, changed: prompt, seed, word: null });
       live.refused = "";
-      if (live.started && !needed()) load();
+      if (live.worker && !needed()) load();
     }
     draw(false);
     const mega = (needed() / 1e6).toFixed(1), waits = { asking: "", idle: "", loading: "Loading\u2026 the page stays usable.", ready: "", absent: "" }[live.state];
@@ -335,7 +349,7 @@ function figure(view) {
     fetched.text(live.state === "absent" ? "The network is not beside this page: `make book` with Node.js and the extra \u201Cpage\u201D puts it there." : ready() ? "" : waits || "in your browser, on your own machine: then everything below answers");
     [asked, spoken, taken].forEach((set) => set.attr("disabled", ready() ? null : true));
     clear.attr("disabled", ready() && wish(1) ? null : true);
-    if (document.activeElement !== typed.node() || live.typedFor !== view.chosen.prompt) typed.property("value", view.chosen.prompt);
+    if (live.typedFor !== view.chosen.prompt) typed.property("value", view.chosen.prompt);
     live.typedFor = view.chosen.prompt;
     seed.property("value", view.chosen.seed);
     refused.text(live.refused);
