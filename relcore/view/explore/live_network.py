@@ -184,7 +184,7 @@ def write_parts(folder: Path, names: Sequence[str]) -> dict[str, int]:
     files = [file for file in sorted(folder.glob("*.js")) if file.name != SIZES]
     sizes = {file.name: file.stat().st_size for file in files}
     with replacing(folder / SIZES) as temporary:
-        temporary.write_text(f"window.relcoreSizes = {json.dumps(sizes)};\n")
+        temporary.write_text(f"window.relcoreSizes = {json.dumps(sizes)};\n", encoding="utf-8")
     return {str(folder / name): size for name, size in sizes.items()}
 
 
