@@ -1,98 +1,48 @@
 """The explorable figures on a page built as the book is, from disk and without a network."""
 
-import os
 import re
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from browsing import FAINT, SMALL
+from explored import figures
+from static_page import ROOT, build
 
-sys.path.insert(0, os.path.dirname(__file__))
-from explored import figures  # noqa: E402
-from static_page import ROOT, build  # noqa: E402
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-MISSING_FONT = re.compile(r"/@jupyter-widgets/(html-manager/dist/)?[0-9a-f]{20}\.(woff2?|ttf)$")
 NAMES = ("network", "synopsis", "screening", "arithmetic")
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="no Chromium: `apt-get install chromium`"),
     pytest.mark.skipif(
         not (ROOT / "book/vendor/d3.min.js").exists(), reason="no scripts: `make book`"
     ),
 ]
-# Text smaller than 11 px as displayed.
-SMALL = """root => [...root.querySelectorAll('*')]
-    .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
-    .filter(e => e.checkVisibility() && parseFloat(getComputedStyle(e).fontSize) < 11)
-    .map(e => e.outerHTML.slice(0, 80))"""
-# Text with less than 4.5:1 on the page's ground; boxes of the drawing itself do not count.
-FAINT = """root => {
-    const paint = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-    const rgb = c => {
-        paint.fillStyle = c;
-        paint.fillRect(0, 0, 1, 1);
-        return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
-    };
-    const light = c => rgb(c).map(v => v / 255)
-        .map(v => v <= 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const painted = e => getComputedStyle(e).backgroundColor;
-    const ground = e => painted(e) !== 'rgba(0, 0, 0, 0)' ? painted(e) : ground(e.parentElement);
-    return [...root.querySelectorAll('*')]
-        .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
-        .filter(e => e.checkVisibility({visibilityProperty: true}))
-        .filter(e => {
-            const drawn = e.closest('svg'), style = getComputedStyle(e);
-            return ratio(light(drawn ? style.fill : style.color), light(ground(e))) < 4.5;
-        }).map(e => `${e.textContent.slice(0, 30)}`);
-}"""
 STATE = """root => [...root.querySelectorAll('svg *')]
     .map(e => [...e.attributes].filter(a => !/tabindex|aria-label/.test(a.name))
         .map(a => a.value).join()).join(';') + root.querySelector('.says').innerText"""
 
 
-@pytest.fixture(scope="session")
-def widgets():
+@pytest.fixture(scope="module")
+def widgets(browser):  # without one, nothing is drawn
     return figures()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page_file(widgets, tmp_path_factory):
     return build(tmp_path_factory.mktemp("book"), figures=widgets.values()) / (
         "notebooks/figures.html"
     )
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def visit(browser, page_file):
-    """Open the page offline; at the end nothing may have failed or been asked for elsewhere."""
-    contexts, errors, requests, failed = [], [], [], []
+def visit(offline, page_file):
+    """Open the page, as `offline` does."""
 
     def go(width=1280, scheme="light", motion="reduce"):
-        context = browser.new_context(
-            offline=True,
-            viewport={"width": width, "height": 1000},
+        page = offline(
+            page_file.parents[1],
+            width=width,
+            lost=("blob:",),
             color_scheme=scheme,
             reduced_motion=motion,
         )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.on("request", lambda r: requests.append(r.url))
-        page.on("requestfailed", lambda r: failed.append(r.url))
         page.goto(page_file.as_uri())
         page.wait_for_function(
             f"document.querySelectorAll('.explorable svg').length >= {len(NAMES)}", timeout=60_000
@@ -100,13 +50,7 @@ def visit(browser, page_file):
         page.wait_for_timeout(600)
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
-    assert not errors
-    folder = page_file.parents[1].as_uri()
-    assert not [u for u in requests if not u.startswith((folder + "/", "blob:", "data:"))]
-    assert not [u for u in failed if not u.startswith("blob:") and not MISSING_FONT.search(u)]
+    return go
 
 
 def roots(page):

@@ -1,7 +1,6 @@
 """The playground in JupyterLab, with a kernel: a form that draws."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,12 +11,8 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import pytest
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 FORM = ".live-only"
 PICTURE = f"{FORM} img"
 CONNECTED = (
@@ -86,11 +81,7 @@ def change(page, label, value):
     field.press("Enter")
 
 
-def test_the_form_draws(tmp_path):
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
-
+def test_the_form_draws(browser, tmp_path):
     notebook = jupytext.read(ROOT / "notebooks/playground.py")
     # What the page shows without a kernel takes a minute to draw.
     static = ("controls.grid(", "pd.DataFrame(rows)")
@@ -98,8 +89,7 @@ def test_the_form_draws(tmp_path):
         cell for cell in notebook.cells if not any(part in cell.source for part in static)
     ]
     nbformat.write(notebook, tmp_path / "playground.ipynb")
-    with lab(tmp_path) as address, sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with lab(tmp_path) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 1400})
         first = run_all(page, address, "playground.ipynb")
         change(page, "noise seed", "5")
@@ -110,7 +100,7 @@ def test_the_form_draws(tmp_path):
         assert page.evaluate(SOURCE) == second, (
             "a prompt that cannot be read leaves the last picture"
         )
-        browser.close()
+        page.close()
 
 
 EXPLORED = """
@@ -120,11 +110,7 @@ explore.network([rc.load("rte-micro")])
 """
 
 
-def test_an_explorable_figure_asks_the_kernel(tmp_path):
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
-
+def test_an_explorable_figure_asks_the_kernel(browser, tmp_path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(EXPLORED)], metadata=kernel
@@ -132,8 +118,7 @@ def test_an_explorable_figure_asks_the_kernel(tmp_path):
     nbformat.write(notebook, tmp_path / "figure.ipynb")
     words = """() => [...document.querySelectorAll('.explorable.with-kernel .word text')]
         .map(e => e.textContent).join(' ')"""
-    with lab(tmp_path) as address, sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with lab(tmp_path) as address:
         page = browser.new_page(viewport={"width": 1280, "height": 1400})
         assert run_all(page, address, "figure.ipynb", words).endswith("end")
         prompt = page.locator(".explorable input[type=text]").first
@@ -143,4 +128,4 @@ def test_an_explorable_figure_asks_the_kernel(tmp_path):
         prompt.fill("blue square is below red circle")
         page.locator(".explorable form button").click()
         page.wait_for_function(f"({words})() == 'blue square is below red circle end'")
-        browser.close()
+        page.close()
