@@ -123,7 +123,7 @@ function figure(view) {
     chipsG.select("rect").attr("width", chip).attr("height", 24).attr("rx", 5).attr("fill", "var(--ground)").attr("stroke", "var(--relation)").attr("stroke-width", 1.6);
     chipsG.select("text").attr("class", "strong").attr("text-anchor", "middle").attr("x", chip / 2).attr("y", 16).style("fill", "var(--relation)").text((d) => d[0]);
     cross.selectAll("rect.cell").data(d3.cross(d3.range(6), d3.range(seen))).join("rect").attr("class", "cell").attr("x", (d) => gridX + d[1] * small).attr("y", (d) => gridY + d[0] * small).attr("width", small - 1).attr("height", small - 1)
-      .attr("fill", (d) => roleColor(words[d[1]][1])).attr("fill-opacity", (d) => 0.15 + 0.75 * (((d[0] * 5 + d[1] * 3) % 7) / 6) ** 3);
+      .attr("fill", (d) => roleColor(words[d[1]][1])).attr("fill-opacity", 0.35); // of no picture: a drawing of the pattern's axes, not data
     const inside = [`M${8 + chip},${kY - crossY}H${gridX - 3}`, `M${gridMid},30V${gridY - 3}`, `M${8 + chip},${vY - crossY}H${gridMid}`, `M${gridMid},${gridY + 6 * small + 2}V${foot}H${partWide - chip - 6}`];
     cross.selectAll("path.inside").data(inside).join("path").attr("class", "inside").attr("fill", "none").attr("stroke", "var(--muted)").attr("stroke-width", 1.5).attr("d", (d) => d).lower();
 
