@@ -345,19 +345,15 @@ def run_experiment(
         raise RelcoreError("--out is the table of one run: give one --run")
     if checked and quick:
         raise RelcoreError("--check is of a whole table: leave out --quick")
-    done = []
+    done, lines = [], []
     for each in model:
         if checked:
             done.append({"run": each, "equal": check(name, each, out)})
+            lines.append(f"{name} {each}: as stored: {'; '.join(done[-1]['equal'])}")
             continue
         table = run(name, each, quick=quick, out=out, command=command_line())
         done.append({"run": each, "rows": len(table), "parts": table.part.nunique()})
-    lines = [
-        f"{name} {d['run']}: " + f"as stored: {'; '.join(d['equal'])}"
-        if checked
-        else f"{name} {d['run']}: {d['rows']} rows in {d['parts']} parts"
-        for d in done
-    ]
+        lines.append(f"{name} {each}: {len(table)} rows in {done[-1]['parts']} parts")
     emit(as_json, {"experiment": name, "runs": done}, "\n".join(lines))
 
 

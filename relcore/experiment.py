@@ -110,10 +110,15 @@ def run(
         out = RESULTS / name / f"{model}.parquet"
     if out:
         check_writable(out)
-    parts, asked = chosen.of(load(model), quick)
-    settings = {"experiment": name, "checkpoint": digest(model), **asked}
+    parts, settings = _asked(chosen, name, model, quick)
     label = f"{name} {model}" if progress else None
     return resumable(parts, out, settings, "part", command=command, progress=label)
+
+
+def _asked(chosen: Experiment, name: str, model: str, quick: bool) -> tuple[dict, dict]:
+    """{part: function that makes it} of an experiment on a model, and the table's settings."""
+    parts, asked = chosen.of(load(model), quick)
+    return parts, {"experiment": name, "checkpoint": digest(model), **asked}
 
 
 def check(name: str, model: str, file: Path | None = None) -> list[str]:
@@ -126,8 +131,8 @@ def check(name: str, model: str, file: Path | None = None) -> list[str]:
     chosen, file = find(name), file or RESULTS / name / f"{model}.parquet"
     if not file.exists():
         raise RelcoreError(f"no table '{file}': make it with relcore run {name} --run {model}")
-    parts, asked = chosen.of(load(model))
-    resumable({}, file, {"experiment": name, "checkpoint": digest(model), **asked}, "part")
+    parts, settings = _asked(chosen, name, model, quick=False)
+    resumable({}, file, settings, "part")
     held, ends = stored(file), list(dict.fromkeys((next(iter(parts)), list(parts)[-1])))
     for part in ends:
         made, rows = parts[part](), held[held.part == part].drop(columns="part")

@@ -41,10 +41,12 @@ def network(
     def drawn(prompt: str, seed: int) -> list[dict]:
         return [_shapes(model, prompt) | _drawn(model, prompt, seed)[0] for model in models]
 
+    frames = [_drawn(model, prompt, seed) for model in models]
     told = [
-        {"title": title, **parts} for title, parts in zip(titles, drawn(prompt, seed), strict=True)
+        {"title": title, **_shapes(model, prompt), **strips}
+        for title, model, (strips, *_) in zip(titles, models, frames, strict=True)
     ]
-    ends = _drawn(models[0], prompt, seed)[1:]
+    _, *ends = frames[0]
     chosen = {"network": 0, "step": told[0]["passes"] - 1, "part": lit[0] if lit else "prompt"}
     alt = (
         "The diffusion transformer: the prompt's words pass through a text encoder and the caption "

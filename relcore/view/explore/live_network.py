@@ -43,8 +43,6 @@ from .base import HERE, Explorable, picture_url, source, titled
 PLAN = {"steps": 18, "guidance": 4.0, "guided_until": 0.2}
 SAMPLING = PLAN | {"precision": "fp32"}  # as the page computes
 MEANT = suite()[::3]  # the prompts whose pictures a head's mean is taken over: 4 of each relation
-
-
 SIZES = "sizes.js"
 
 
