@@ -37,7 +37,8 @@ def offline(browser):
 
     yield open_page
     for context in contexts:
-        context.pages[0].wait_for_timeout(500)  # for what comes late: "networkidle" may never come
+        for page in context.pages:  # for what comes late: "networkidle" was seen never to come
+            page.wait_for_timeout(500)
         context.close()
     assert not errors
     assert not [url for url in requests if not url.startswith(tuple(inside))]
