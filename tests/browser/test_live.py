@@ -162,6 +162,7 @@ def test_what_cannot_be_read_is_refused_as_in_python(page):
 def test_a_picture_forms_step_by_step_and_stop_ends_it(page):
     start(page)
     page.get_by_role("button", name="another").click()
+    expect(page.locator(".time output")).not_to_have_text("18 of 18")  # a first step is there
     page.get_by_role("button", name="stop drawing").click()
     page.wait_for_timeout(1500)
     reached = page.locator(".time output").inner_text()
