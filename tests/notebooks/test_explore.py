@@ -1,6 +1,7 @@
 """Explorable figures: what is handed to the page is what the kernels compute."""
 
 import base64
+import dataclasses
 import io
 import re
 import zlib
@@ -18,12 +19,14 @@ import relcore as rc
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import PHRASES, ROLES, parse, suite
 from relcore.data.scenes import CANVAS, RELATIONS
-from relcore.data.scoring import bound_pair, detect
+from relcore.data.scoring import bound_pair, detect, relation_loose
 from relcore.errors import RelcoreError
 from relcore.kernels import circuits
+from relcore.kernels.factors import Rewired
 from relcore.kernels.synopsis import IMAGE_ROLES, reductions
 from relcore.view import explore
 from relcore.view.explore.base import packed, words_of
+from relcore.view.explore.fig7_arithmetic import _edits, _outcome
 
 PROMPT = "red circle is above blue triangle"
 
@@ -34,6 +37,12 @@ def unpacked(part):
     top = 2 ** part["bits"] - 2
     values = part["low"] + levels / top * (part["high"] - part["low"])
     return np.where(levels > top, np.nan, values).reshape(part["shape"])
+
+
+def pixels(url):
+    """A picture of the page, int [y, x, rgb]."""
+    png = base64.b64decode(url.split(",")[1])
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
 @given(
@@ -138,8 +147,7 @@ def test_network_tells_its_own_shapes_and_pictures(model):
         config.width,
     )
     assert told["parameters"] == sum(p.numel() for p in model.network.parameters())
-    png = base64.b64decode(told["clean"].split(",")[1])
-    strip = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    strip = pixels(told["clean"])
     assert strip.shape == (64, 64 * told["passes"], 3)
     last = model.draw(PROMPT, 0)[0].astype(int)
     assert np.abs(strip[:, -64:] - last).mean() < 8  # 32 colours
@@ -188,17 +196,50 @@ def test_figures_do_not_touch_the_network(model, table):
 
 
 def test_arithmetic_hands_over_the_pictures_and_where_their_objects_are(model):
-    """Telling the prompt's own relation at strength 1 changes nothing; another may."""
-    figure = explore.arithmetic([model], [PROMPT], ["relation"], [1])
+    """Drawn together or one by one, the pictures are the same."""
+    strengths = [0, 1, 2]
+    figure = explore.arithmetic([model], [PROMPT], ["relation"], strengths)
     [told] = figure.data["networks"][0]["prompts"]
-    places, there = unpacked(told["places"])[0, 0], unpacked(told["there"])
-    own = RELATIONS.index("above")
+    places, there = unpacked(told["places"])[0], unpacked(told["there"])
+    own, other = RELATIONS.index("above"), RELATIONS.index("below")
     assert told["told"] == own
-    np.testing.assert_allclose(places[own], there, atol=0.02)
+    np.testing.assert_array_equal(places[1, own], there)
     [found] = [bound_pair(detect(picture), parse(PROMPT)) for picture in model.draw(PROMPT, 0)]
     ours = [v / CANVAS for one in found for v in (one.x, one.y)]
-    np.testing.assert_allclose(there, ours, atol=1e-4)
-    moved = places[RELATIONS.index("below")]
-    assert not np.allclose(moved, there, atol=0.05, equal_nan=True)
-    png = base64.b64decode(told["pictures"].split(",")[1])
-    assert Image.open(io.BytesIO(png)).size == (8 * 64, 64)
+    np.testing.assert_allclose(there, ours, atol=0.01)
+    assert not np.allclose(places[1, other], there, atol=0.05, equal_nan=True)
+    shown = pixels(told["pictures"]).reshape(len(strengths), 64, 8, 64, 3).swapaxes(1, 2)
+    assert (shown[0] == shown[0, 0]).all(), "nothing is put in, and the pictures differ"
+    for k, strength in enumerate(strengths):
+        rewired = Rewired(model.encoder, ["relation"], lambda _: "below", strength)
+        [alone] = dataclasses.replace(model, encoder=rewired).draw(PROMPT, 0)
+        assert np.abs(shown[k, other] - alone).mean() < 8  # 32 colours
+
+
+@given(
+    st.lists(st.floats(0, 1) | st.just(np.nan), min_size=8, max_size=8),
+    *[st.integers(0, 7)] * 2,
+    st.sampled_from((0, 1, 3)),
+)
+def test_a_picture_follows_only_where_the_unedited_one_does_not(both, target, own, strength):
+    now, before = np.reshape(both, (2, 4))
+    shows = [relation_loose(*((at[:2] - at[2:]) * CANVAS), target) for at in (now, before)]
+    outcome = _outcome(now, before, target, own, strength)
+    compared = target != own and strength and np.isfinite(both).all()
+    assert (outcome == "follows") == bool(compared and shows == [True, False])
+    same = _outcome(before, before, target, own, strength)
+    assert same in {"own", "none", "missing", "unmoved", "so before"}
+    assert (outcome == "own") == (target == own)
+
+
+@given(
+    st.lists(st.sampled_from(ROLES[:5]), unique=True, min_size=1),
+    st.lists(st.sampled_from((0, 1, 2, 3)), unique=True, min_size=1),
+    st.integers(0, 7),
+)
+def test_every_edit_has_its_picture_and_none_is_drawn_twice(words, strengths, own):
+    edits = _edits(words, strengths, own)
+    places = sorted(place for own in edits.values() for place in own)
+    assert places == list(np.ndindex(len(words), len(strengths), 8))
+    different = [sum((1 if not s else 7 if s == 1 else 8) for s in strengths)] * len(words)
+    assert len(edits) == 1 + sum(different)
