@@ -75,7 +75,8 @@ function figure(view) {
   pictures.append("div").attr("class", "verdict").attr("aria-live", "polite");
   const time = stuck.append("div").attr("class", "line time");
   const run = time.append("button").attr("type", "button").attr("class", "play").on("click", () => { live.busy ? halt() : draw(true); refresh(); });
-  const slid = view.slider("step", "step", steps, (k) => `${k + 1} of ${steps}`, time);
+  // A drawing that was stopped before its first step has none.
+  const slid = view.slider("step", "step", steps, (k) => (live.frames.some((side) => side.length) ? `${k + 1} of ${steps}` : "nothing drawn"), time);
   const attention = right.append("div").style("margin-top", "10px");
   attention.append("h4");
   view.segments("side", "in the picture", SIDES.map((text, side) => [side, text]), attention);
@@ -314,7 +315,10 @@ function figure(view) {
       g.select(".what").text(started && side ? whatChanged() : `\u201C${started ? view.chosen.prompt : now().prompt}\u201D`);
       const size = frame?.size ?? 1, context = Object.assign(canvas, { width: size, height: size }).getContext("2d");
       canvas.setAttribute("aria-label", `Picture ${SIDES[side]}`);
-      if (!frame) return;
+      if (!frame) {
+        if (started && !live.busy && wish(side) && !live.refused) box.append("span").attr("class", "muted").text("Stopped before the first step: nothing was drawn.");
+        return;
+      }
       const data = context.createImageData(size, size);
       data.data.fill(255);
       frame.pixels.forEach((value, k) => { data.data[4 * Math.floor(k / 3) + (k % 3)] = value; });
