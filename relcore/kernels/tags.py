@@ -28,7 +28,7 @@ from ..data.prompts import ROLES, parse
 from ..data.scenes import COLORS, RELATIONS
 from ..data.scoring import bound_pair, detect
 from ..errors import RelcoreError
-from ..model.dit import DiT
+from ..model.dit import DiT, affine
 from ..model.evaluation import batches
 from .circuits import write_directions
 from .interventions import Batch, Head
@@ -149,6 +149,23 @@ def tag(tokens: Tokens, name: str, steps: Iterable[int] | None = None) -> tuple[
     gaps = first - second
     mean = (gaps if steps is None else gaps[list(steps)]).mean(0)
     return F.normalize(mean, dim=0), float(mean.norm())
+
+
+@torch.no_grad()
+def tag_map(model: DiT, head: Head, z: Tensor, other: Tensor, places: Tensor) -> Tensor:
+    """What a head writes in one picture along its tag in another one: [step, image].
+
+    z, other: the head's z in the one and in the other picture [step, image, d_head]. places: of the
+    other's objects [object, image], each object's weights sum to 1. The tag is the unit vector of
+    the other's mean result at object 1's less that at object 2's places, so that nothing of the
+    first picture is in it. Less the mean over the picture: positive says "object 1".
+    """
+    attention = model.blocks[head.layer].cross_attn
+    w_o = affine(attention.W_O, model.positions)[0].unflatten(1, (attention.heads, -1))
+    written, theirs = (part.to(w_o) @ w_o[:, head.head].T for part in (z, other))
+    first, second = places.to(w_o) @ theirs.mean(0)
+    values = written @ F.normalize(first - second, dim=0)
+    return (values - values.mean(1, keepdim=True)).cpu()
 
 
 def contrasts(tokens: Tokens, name: str, steps: Iterable[int] | None = None) -> dict:
