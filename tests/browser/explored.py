@@ -28,5 +28,6 @@ def figures():
         "network": explore.network(models),
         "synopsis": explore.synopsis(models, tables),
         "screening": explore.screening(models),
+        "circuits": explore.circuits(models),
         "arithmetic": explore.arithmetic(models),
     }

@@ -26,6 +26,7 @@ from relcore.kernels.factors import Rewired
 from relcore.kernels.synopsis import IMAGE_ROLES, reductions
 from relcore.view import explore
 from relcore.view.explore.base import packed, words_of
+from relcore.view.explore.fig3a_synopsis import _striking
 from relcore.view.explore.fig7_arithmetic import _edits, _outcome
 
 PROMPT = "red circle is above blue triangle"
@@ -105,6 +106,27 @@ def test_the_map_averages_to_the_synopsis_of_its_picture(synopsis, table):
     assert np.abs(ours - unpacked(told["steps"])).max() < 0.03  # bf16, and 8 bits a number
 
 
+def masses(largest):
+    """Attention [layer, head, image role, text role] of which one head gives a kind of word most:
+    {(layer, head, place, role): mass}.
+    """
+    means = np.full((2, 3, len(IMAGE_ROLES), len(ROLES)), 0.01)
+    for (*place, role), mass in largest.items():
+        means[*place, ROLES.index(role)] = mass
+    return means
+
+
+@given(st.floats(0.02, 1), st.floats(0.02, 1))
+def test_no_network_starts_with_an_empty_grid(relation, color):
+    means = masses({(1, 2, 1, "relation"): relation, (0, 1, 0, "color2"): color})
+    *place, role, note = _striking(means)
+    if relation >= 0.25:
+        assert (place, ROLES[role], note) == ([1, 2, 1], "relation", "")
+    else:
+        assert (place, ROLES[role]) == ([0, 1, 0], "color2")
+        assert "No head" in note and f"{relation:.2f} (L1H2)" in note
+
+
 def test_synopsis_says_which_picture_has_no_kinds(model, table):
     with pytest.raises(RelcoreError, match="seed 0.*another seed or prompt"):
         # One step from noise: nothing is drawn.
@@ -149,8 +171,16 @@ def test_network_tells_its_own_shapes_and_pictures(model):
     assert told["parameters"] == sum(p.numel() for p in model.network.parameters())
     strip = pixels(told["clean"])
     assert strip.shape == (64, 64 * told["passes"], 3)
-    last = model.draw(PROMPT, 0)[0].astype(int)
+    with model.capture(["blocks.*.cross_attn.pattern"]) as cache:
+        last = model.draw(PROMPT, 0)[0].astype(int)
     assert np.abs(strip[:, -64:] - last).mean() < 8  # 32 colours
+    layer, head = told["shown"]
+    maps = [cache[f"blocks.{layer}.cross_attn.pattern", k][0, head] for k in range(told["passes"])]
+    np.testing.assert_allclose(unpacked(told["pattern"]), torch.stack(maps).float(), atol=0.01)
+    above = PROMPT.split().index("above")  # one token a word, and the end
+    most = {key: p[0, :, :, above].mean(-1) for key, p in cache.items()}
+    looks = [sum(v for (name, _), v in most.items() if f".{k}." in name) for k in range(6)]
+    assert (layer, head) == np.unravel_index(torch.stack(looks).argmax(), (6, 3))
     with pytest.raises(RelcoreError, match="part"):
         explore.network([model], lit=["flux capacitor"])
 

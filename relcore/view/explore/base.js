@@ -56,6 +56,11 @@ async function unpacked(data) {
 const number = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "\u2212") : "none");
 const withInterval = (value, low, high, n) =>
   number(value) + (Number.isFinite(low) ? ` (95 % interval ${number(low)} to ${number(high)})` : "") + (n ? `, n = ${n}` : "");
+// A text in lines of at most so many characters, broken between words.
+const wrapped = (text, most) => text.split(" ").reduce((lines, word) => {
+  const last = lines.at(-1);
+  return last !== undefined && last.length + word.length < most ? [...lines.slice(0, -1), `${last} ${word}`] : [...lines, word];
+}, []);
 const headName = ([layer, head]) => `L${layer}H${head}`;
 const kind = (role) => role.replace(/\d$/, "").replace("special", "filler"); // of a text role
 const roleName = (role) => ({ special: "end of text" })[role] ?? role.replace("color", "colour").replace(/(\d)$/, " $1");
@@ -231,6 +236,28 @@ class View {
     g.selectAll("text.column").data(d3.range(heads)).join("text").attr("class", "column small muted").attr("text-anchor", "middle")
       .attr("x", (h) => h * size + size / 2 - 1).attr("y", layers * tall + 11).text((h) => `H${h}`);
     return cells;
+  }
+
+  // One picture of a table of pictures, columns x rows, as a square.
+  picture(g, href, { side, columns = 1, rows = 1, column = 0, row = 0 }) {
+    const frame = g.selectAll("svg.picture").data([0]).join((enter) => {
+      const made = enter.append("svg").attr("class", "picture").attr("viewBox", "0 0 1 1").attr("preserveAspectRatio", "none").style("overflow", "hidden");
+      made.append("image").attr("preserveAspectRatio", "none").style("image-rendering", "pixelated");
+      return made;
+    }).attr("width", side).attr("height", side);
+    frame.select("image").attr("href", href).attr("width", columns).attr("height", rows).attr("x", -column).attr("y", -row);
+    return frame;
+  }
+
+  // Dots run along paths of the drawing.
+  dots(paths) {
+    if (REDUCED.matches) return;
+    paths.each(function () {
+      const long = this.getTotalLength(), place = (t) => this.getPointAtLength(t * long);
+      for (const wait of [0, 330, 660])
+        d3.select(this.parentNode).append("circle").attr("class", "dot").attr("r", 4).attr("fill", this.getAttribute("stroke")).attr("opacity", 0).attr("pointer-events", "none")
+          .transition().delay(wait).duration(1100).ease(d3.easeLinear).attrTween("cx", () => (t) => place(t).x).attrTween("cy", () => (t) => place(t).y).attrTween("opacity", () => () => 1).remove();
+    });
   }
 
   // A map over the image tokens, row by row: opacity of a fill, or, signed, of --here and --there.

@@ -15,7 +15,9 @@ import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ...data.prompts import ROLES, parse
+from ...data.prompts import CANONICAL, ROLES, parse
+from ...data.scenes import RELATIONS, relation_of
+from ...data.scoring import bound_pair, describe, detect, relation_loose
 from ...errors import RelcoreError
 from ...face import Model
 from ...paths import ROOT
@@ -69,6 +71,23 @@ def head_grids(
     return figure
 
 
+def picture_rows(titles: Sequence[str], rows: Sequence[dict], colors: dict | None = None) -> Figure:
+    """A static picture of a row of small pictures per network, {name: image}.
+
+    colors: {name: (colormap, low, high)} of those that hold numbers.
+    """
+    size = 8.6, len(rows) * (8.6 / len(rows[0]) + 0.42)
+    figure, axes = plt.subplots(len(rows), len(rows[0]), figsize=size, squeeze=False)
+    for line, title, row in zip(axes, titles, rows, strict=True):
+        for axis, (name, image) in zip(line, row.items(), strict=True):
+            cmap, low, high = (colors or {}).get(name, (None, None, None))
+            axis.imshow(image, interpolation="nearest", cmap=cmap, vmin=low, vmax=high)
+            axis.set_title(name, fontsize=8)
+            axis.axis("off")
+        line[0].text(0, 1.3, title, fontsize=9, transform=line[0].transAxes)
+    return figure
+
+
 def titled(model: Model) -> str:
     """What a figure calls a network: its encoder, and its name."""
     encoder = "Contextual encoder" if model.encoder.contextual else "Random embeddings"
@@ -98,6 +117,35 @@ def words_of(encoder, prompt: str) -> list[tuple[str, str, list[int]]]:
         else:
             found.append((" ".join(words), role, tokens))
     return found
+
+
+def word_maps(model: Model, cache: dict, prompt: str, picture: int = 0) -> np.ndarray:
+    """Attention of a captured picture to its words: [layer, head, step, image, word].
+
+    cache: of `capture`, with every "blocks.*.cross_attn.pattern".
+    """
+    passes = range(1 + max(step for _, step in cache))
+    layers = (f"blocks.{layer}.cross_attn.pattern" for layer in range(model.network.config.depth))
+    maps = [
+        [cache[name, step][picture].float().cpu().numpy() for step in passes] for name in layers
+    ]
+    words = words_of(model.encoder, prompt)
+    return np.stack([np.array(maps)[..., own].sum(-1) for *_, own in words], -1).swapaxes(1, 2)
+
+
+def verdict(picture: np.ndarray, prompt: str) -> tuple[str, int]:
+    """What the scorer finds in a picture of a prompt, in words, and whether its relation is the
+    prompt's (1), the opposite one (-1), or neither (0).
+    """
+    found, wanted = detect(picture), parse(prompt)
+    pair = bound_pair(found, wanted)
+    if not pair:
+        return ", ".join(describe(found)) or "no object", 0
+    apart = pair[0].x - pair[1].x, pair[0].y - pair[1].y
+    first, second = describe(pair)
+    said = f"{first} is {CANONICAL[RELATIONS[int(relation_of(*apart))]][0]} {second}"
+    turned = relation_loose(*(-v for v in apart), wanted.relation)
+    return said, int(relation_loose(*apart, wanted.relation)) - int(turned)
 
 
 class Explorable(anywidget.AnyWidget):
@@ -144,6 +192,8 @@ class Explorable(anywidget.AnyWidget):
         except RelcoreError as error:
             return {"error": str(error)}
         networks = [old | new for old, new in zip(self.data["networks"], changes, strict=True)]
+        if "prompt" in self.chosen:  # of several, the reader's own comes first
+            self.chosen = self.chosen | {"prompt": 0}
         self.data = self.data | {"prompt": prompt, "networks": networks}
         return {}
 

@@ -4,6 +4,12 @@ function figure(view) {
   const { networks, lit } = view.data;
   const now = () => networks[view.chosen.network];
   const commas = d3.format(",");
+  // What the shown head gives, at this step, to the words it was chosen for.
+  function looked() {
+    const { pattern, words, read } = now(), map = pattern.at(view.chosen.step), own = d3.range(words.length).filter((w) => words[w][1] === read);
+    const share = d3.mean(d3.range(0, map.length, words.length), (row) => d3.sum(own, (w) => map[row + w]));
+    return `${number(share)} of the attention goes to \u201C${own.map((w) => words[w][0]).join(" ")}\u201D`;
+  }
   // What a part says: its name, what it does, its shape.
   const parts = {
     prompt: () => ["The prompt", `${now().words.length} words with their roles: colours and shapes of object 1 and 2, the relation between them, and words that say nothing of the picture.`, `${now().tokens} text tokens`],
@@ -13,7 +19,7 @@ function figure(view) {
     embed: () => ["Patches and positions", `Every patch of ${now().patch} \u00D7 ${now().patch} pixels becomes one image token, to which its fixed place (x, y) is added.`, `${now().grid ** 2} image tokens \u00D7 ${now().width}`],
     stream: () => ["The residual stream", "It carries the image tokens through all blocks; every part reads it and adds to it. Early on it holds little but the positions.", `${now().grid ** 2} image tokens \u00D7 ${now().width}`],
     self_attention: () => ["Self-attention", "Image tokens look at each other: what one part of the picture will be, the others get to know.", `${now().heads} heads of ${now().head} in each of ${now().depth} blocks`],
-    cross_attention: () => ["Cross-attention", "Image tokens look at the words. A token's query (W_Q) is compared with every word's key (W_K); the words' values (W_V), weighed by that, pass through W_O into the stream. This alone brings the prompt into the picture.", `${now().heads} heads of ${now().head} in each of ${now().depth} blocks: ${now().grid ** 2} image tokens \u00D7 ${now().tokens} text tokens`],
+    cross_attention: () => ["Cross-attention", `Image tokens look at the words: their queries (W_Q) meet the words' keys (W_K), and the values (W_V), weighed by that, pass through W_O into the stream. This alone brings the prompt into the picture. Measured here: head ${headName(now().shown)} at step ${view.chosen.step + 1}, one row per image token, one column per word; ${looked()}.`, `${now().heads} heads of ${now().head} in each of ${now().depth} blocks: ${now().grid ** 2} image tokens \u00D7 ${now().tokens} text tokens`],
     mlp: () => ["The MLP", "Every image token works on what it has gathered, by itself.", `${now().width} \u2192 ${4 * now().width} \u2192 ${now().width}`],
     picture: () => ["The predicted picture", "Every token becomes its patch again. The prediction is sharp only at the end, but where the objects go is seen within the first steps.", `${now().image_size} \u00D7 ${now().image_size} pixels, after step ${view.chosen.step + 1} of ${now().passes}`],
   };
@@ -30,18 +36,17 @@ function figure(view) {
   }
   const svg = view.svg();
   for (const name of ["frame", "wires", "boxes", "marks"]) svg.append("g").attr("class", name);
-  let wires = {};
 
   return () => {
     const network = now(), W = view.width, narrow = view.narrow, words = network.words;
     // Columns: words, encoder, caption MLP, block. Rows follow the image tokens' way down.
     const s = narrow ? 0 : 1, wordWide = s ? 84 : 63, encWide = s ? 76 : 28, mlpWide = s ? 76 : 28, gap = s ? 26 : 8;
     const encX = wordWide + gap, mlpX = encX + encWide + gap, blockX = mlpX + mlpWide + (s ? 46 : 20), blockWide = W - blockX - (s ? 34 : 14);
-    const tile = s ? 76 : 62, top = 22, blockY = top + tile + 62, selfTall = 46, crossTall = s ? 170 : 176, mlpTall = 46, pad = 26;
+    const tile = s ? 76 : 62, top = 22, blockY = top + tile + 62, selfTall = 46, crossTall = s ? 210 : 216, mlpTall = 46, pad = 26;
     const selfY = blockY + pad, crossY = selfY + selfTall + 22, mlpY = crossY + crossTall + 22, blockTall = mlpY + mlpTall + 16 - blockY, pictureY = blockY + blockTall + 42;
     const streamX = blockX + blockWide * (s ? 0.72 : 0.76), partX = blockX + 12, partWide = streamX - partX - (s ? 26 : 18), tall = pictureY + tile + 8;
     const wordTall = Math.min(24, (crossTall + 40) / words.length), wordY = (w) => crossY + crossTall / 2 + (w - words.length / 2) * wordTall;
-    const textTop = wordY(0), textTall = words.length * wordTall - 3, kvX = blockX - (s ? 14 : 6), kY = crossY + (s ? 62 : 66), vY = crossY + (s ? 116 : 122), mid = crossY + crossTall / 2;
+    const textTop = wordY(0), textTall = words.length * wordTall - 3, kvX = blockX - (s ? 14 : 6), kY = crossY + 66, vY = crossY + 156, mid = crossY + crossTall / 2;
     svg.attr("height", tall);
 
     // The block's frame, with the others behind it.
@@ -62,7 +67,6 @@ function figure(view) {
       ["ff", `M${streamX},${mlpY + 12}H${partX + partWide}M${partX + partWide},${mlpY + mlpTall - 10}H${streamX}`, "var(--muted)"],
       ["loop", `M${streamX + tile / 2},${pictureY + tile / 2}H${W - 6}V${top + tile / 2}H${streamX + tile / 2 + 4}`, "var(--muted)"],
     ];
-    wires = Object.fromEntries(lines.map(([name, path]) => [name, path]));
     const paths = svg.select("g.wires").selectAll("path").data(lines, (d) => d[0]).join("path").attr("d", (d) => d[1]).attr("fill", "none").attr("stroke", (d) => d[2])
       .attr("stroke-width", (d) => (d[0] === "stream" ? 7 : 1.6)).attr("stroke-opacity", (d) => (d[0] === "stream" ? 0.25 : 0.8)).attr("stroke-dasharray", (d) => (d[0] === "loop" ? "5 4" : null));
 
@@ -107,24 +111,25 @@ function figure(view) {
 
     // Pictures.
     for (const [part, strip] of [["noise", network.noisy], ["picture", network.clean]]) {
-      const frame = inner(part).selectAll("svg").data([0]).join((enter) => { const f = enter.append("svg").attr("viewBox", "0 0 1 1").style("overflow", "hidden"); f.append("image").attr("height", 1).attr("preserveAspectRatio", "none").style("image-rendering", "pixelated"); return f; }).attr("x", 2).attr("y", 2).attr("width", tile - 4).attr("height", tile - 4);
-      frame.select("image").attr("href", strip).attr("width", network.passes).attr("x", -view.chosen.step);
+      view.picture(inner(part), strip, { side: tile - 4, columns: network.passes, column: view.chosen.step }).attr("x", 2).attr("y", 2);
       const lines = d3.range(1, network.grid).flatMap((i) => [`M${(i * tile) / network.grid},0V${tile}`, `M0,${(i * tile) / network.grid}H${tile}`]);
       inner(part).selectAll("path.tokens").data([lines.join("")]).join("path").attr("class", "tokens").attr("stroke", "var(--ground)").attr("stroke-width", 0.6).attr("stroke-opacity", 0.55).attr("d", (d) => d);
     }
 
     // Inside the cross-attention.
-    const cross = inner("cross_attention"), chip = s ? 30 : 24, small = s ? 8 : 5, seen = Math.min(words.length, 7);
+    const cross = inner("cross_attention"), chip = s ? 30 : 24, small = Math.min(s ? 8 : 5, 88 / words.length), thin = 1.5, gridTall = network.grid ** 2 * thin;
     cross.selectAll("text.name").data(short(["cross-attention"], ["cross-", "attention"])).join("text").attr("class", "name strong").attr("x", 8)
       .attr("y", (_, i) => (s ? 20 : crossTall - 24 + 14 * i)).text((d) => d);
-    const gridX = partWide - seen * small - 10, gridY = kY - crossY - 3 * small, gridMid = gridX + (seen * small) / 2, foot = crossTall - 18;
+    const gridX = partWide - words.length * small - 10, gridY = 40, gridMid = gridX + (words.length * small) / 2, foot = crossTall - 18;
     const chips = [["Q", gridMid - chip / 2, 6], ["K", 8, kY - crossY - 12], ["V", 8, vY - crossY - 12], ["O", partWide - chip - 6, foot - 12]];
     const chipsG = cross.selectAll("g.chip").data(chips).join((enter) => { const g = enter.append("g").attr("class", "chip"); g.append("rect"); g.append("text"); return g; }).attr("transform", (d) => `translate(${d[1]},${d[2]})`);
     chipsG.select("rect").attr("width", chip).attr("height", 24).attr("rx", 5).attr("fill", "var(--ground)").attr("stroke", "var(--relation)").attr("stroke-width", 1.6);
     chipsG.select("text").attr("class", "strong").attr("text-anchor", "middle").attr("x", chip / 2).attr("y", 16).style("fill", "var(--relation)").text((d) => d[0]);
-    cross.selectAll("rect.cell").data(d3.cross(d3.range(6), d3.range(seen))).join("rect").attr("class", "cell").attr("x", (d) => gridX + d[1] * small).attr("y", (d) => gridY + d[0] * small).attr("width", small - 1).attr("height", small - 1)
-      .attr("fill", (d) => roleColor(words[d[1]][1])).attr("fill-opacity", 0.35); // of no picture: a drawing of the pattern's axes, not data
-    const inside = [`M${8 + chip},${kY - crossY}H${gridX - 3}`, `M${gridMid},30V${gridY - 3}`, `M${8 + chip},${vY - crossY}H${gridMid}`, `M${gridMid},${gridY + 6 * small + 2}V${foot}H${partWide - chip - 6}`];
+    const pattern = network.pattern.at(view.chosen.step), seen = (d) => pattern[d[0] * words.length + d[1]];
+    cross.selectAll("rect.cell").data(d3.cross(d3.range(network.grid ** 2), d3.range(words.length))).join("rect").attr("class", "cell").attr("x", (d) => gridX + d[1] * small).attr("y", (d) => gridY + d[0] * thin).attr("width", small - 1).attr("height", thin)
+      .attr("fill", (d) => (seen(d) < 0.03 ? "var(--line)" : roleColor(words[d[1]][1]))).attr("fill-opacity", (d) => (seen(d) < 0.03 ? 0.35 : seen(d)));
+    cross.selectAll("text.shown").data([headName(network.shown)]).join("text").attr("class", "shown small muted").attr("text-anchor", "end").attr("x", gridX - 6).attr("y", gridY + gridTall - 4).text((d) => d);
+    const inside = [`M${8 + chip},${kY - crossY}H${gridX - 3}`, `M${gridMid},30V${gridY - 3}`, `M${8 + chip},${vY - crossY}H${gridMid}`, `M${gridMid},${gridY + gridTall + 2}V${foot}H${partWide - chip - 6}`];
     cross.selectAll("path.inside").data(inside).join("path").attr("class", "inside").attr("fill", "none").attr("stroke", "var(--muted)").attr("stroke-width", 1.5).attr("d", (d) => d).lower();
 
     // Captions in the drawing.
@@ -150,12 +155,7 @@ function figure(view) {
 
   // Dots run along the wires that lead out of a part.
   function flow(stage) {
-    if (REDUCED.matches) return;
     const named = [/^word/, /^text/, /^(trunk|k|v)$/, /^stream$/, /^self$/, /^(q|o|k|v)$/][stage];
-    Object.entries(wires).filter(([name]) => named.test(name)).forEach(([name, d]) => {
-      const path = svg.select("g.wires").selectAll("path").filter((w) => w[0] === name).node(), long = path.getTotalLength();
-      d3.range(3).forEach((i) => svg.append("circle").attr("r", 4).attr("fill", path.getAttribute("stroke")).attr("opacity", 0).attr("pointer-events", "none")
-        .transition().delay(i * 330).duration(1100).ease(d3.easeLinear).attrTween("cx", () => (t) => path.getPointAtLength(t * long).x).attrTween("cy", () => (t) => path.getPointAtLength(t * long).y).attrTween("opacity", () => () => 1).remove());
-    });
+    view.dots(svg.select("g.wires").selectAll("path").filter((wire) => named.test(wire[0])));
   }
 }

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ...errors import require
 from ...face import Model
 from ...model.diffusion import to_pixels
-from .base import Explorable, picture_url, source, titled, words_of
+from .base import Explorable, packed, picture_url, source, titled, word_maps, words_of
 
 PARTS = (
     *("prompt", "encoder", "caption_mlp", "noise", "embed", "stream", "self_attention"),
@@ -29,7 +29,8 @@ def network(
     lit: Sequence[str] = (),
 ) -> Network:
     """The network as a drawing: every part says what it does and its shape; play sends a prompt
-    through it until the picture stands.
+    through it until the picture stands. The cross-attention shows the measured pattern of the head
+    that looks most at the relation words, or, of a contextual encoder, at the second shape word.
 
     models: of which one is shown at a time. lit: the PARTS that a chapter is about, all others are
     dimmed; none: all are lit. titles: a line a model.
@@ -71,16 +72,25 @@ def _shapes(model: Model, prompt: str) -> dict:
 
 
 def _drawn(model: Model, prompt: str, seed: int) -> tuple[dict, np.ndarray, np.ndarray]:
-    """The noisy pictures and the predicted clean ones, side by side; the first and the last one."""
+    """The noisy pictures and the predicted clean ones, side by side, and one head's attention; the
+    first and the last picture.
+    """
     noisy, clean = [], []
 
     def keep(now: dict) -> None:
         noisy.append(to_pixels(now["x"])[0].numpy())
         clean.append(to_pixels(now["denoised"])[0].numpy())
 
-    [last] = model.draw(prompt, seed, callback=keep)
+    with model.capture(["blocks.*.cross_attn.pattern"]) as cache:
+        [last] = model.draw(prompt, seed, callback=keep)
+    maps = word_maps(model, cache, prompt)  # [layer, head, step, image, word]
+    wanted = "shape2" if model.encoder.contextual else "relation"
+    read = [role == wanted for _, role, _ in words_of(model.encoder, prompt)]
+    looks = maps[..., read].sum(-1).mean((2, 3))
+    head = np.unravel_index(looks.argmax(), looks.shape)
     strips = {"noisy": noisy, "clean": clean}
     told = {name: picture_url(np.concatenate(frames, 1)) for name, frames in strips.items()}
+    told |= {"pattern": packed(maps[head], 0, 1), "shown": [int(i) for i in head], "read": wanted}
     return told | {"passes": len(noisy)}, noisy[0], last
 
 

@@ -16,8 +16,11 @@ function figure(view) {
   view.player(tick, (frame) => (frame < 4 ? [1600, 2400, 1800, 900][frame] : frame < 3 + steps ? 260 : 2600));
   view.segments("stage", "", STAGES.map((text, k) => [k, `${k + 1} ${text}`]));
   view.slider("step", "step", steps, (k) => `${k + 1} of ${steps}`);
-  view.menu("from", "from", PLACES.map((text, k) => [k, text]));
-  view.menu("to", "to", columns.map((k) => [k, roles[k] === "filler" ? "other words" : roleName(roles[k])]));
+  networks.forEach((network, k) => {
+    const whose = networks.length > 1 ? `${network.title.split(" (")[0]}: ` : "";
+    view.menu(`from${k}`, `${whose}from`, PLACES.map((text, i) => [i, text]));
+    view.menu(`to${k}`, "to", columns.map((i) => [i, roles[i] === "filler" ? "other words" : roleName(roles[i])]));
+  });
   view.asks(view.data.prompt);
   // Play: one map, its average, its number among the heads', then all steps, then their mean.
   function tick(frame) {
@@ -62,20 +65,20 @@ function figure(view) {
   };
 
   function sentence() {
-    const { stage, step, from, to } = view.chosen;
-    const [first] = networks, head = headName(view.chosen.head0);
-    if (stage === 0) return `Head ${head} at step ${step + 1}: every row is one of the ${first.shares.shape[1]} image tokens, every column a word. The darker, the more of the token's attention the word gets; a row sums to 1.`;
-    if (stage === 1) return `Its rows are sorted by what the finished picture shows there, its columns by their role, and averaged: one number says how much ${PLACES[from]} looks at ${named(to)}.`;
-    if (stage === 2) return `The same number, ${PLACES[from]} to ${named(to)}, for all ${layers * heads} heads (rows) as the picture forms (columns), averaged over ${networks.map((n) => n.n).join(" and ")} pictures.`;
-    return networks.map((network) => {
-      const all = d3.cross(d3.range(layers), d3.range(heads)), most = d3.greatest(all, (d) => masses(network, d, null, from, to));
+    const { stage, step } = view.chosen, [first] = networks, pair = (k) => [view.chosen[`from${k}`], view.chosen[`to${k}`]];
+    const pairs = [...new Set(networks.map((_, k) => { const [from, to] = pair(k); return `${PLACES[from]} looks at ${named(to)}`; }))].join(", and how much ");
+    if (stage === 0) return `Head ${headName(view.chosen.head0)} at step ${step + 1}: every row is one of the ${first.shares.shape[1]} image tokens, every column a word. The darker, the more of the token's attention the word gets; a row sums to 1.`;
+    if (stage === 1) return `Its rows are sorted by what the finished picture shows there, its columns by their role, and averaged: one number says how much ${pairs}.`;
+    if (stage === 2) return `The same number, how much ${pairs}, for all ${layers * heads} heads (rows) as the picture forms (columns), averaged over ${networks.map((n) => n.n).join(" and ")} pictures.`;
+    return networks.map((network, k) => {
+      const [from, to] = pair(k), all = d3.cross(d3.range(layers), d3.range(heads)), most = d3.greatest(all, (d) => masses(network, d, null, from, to));
       const over = all.filter((d) => masses(network, d, null, from, to) > 0.5).length;
       return `${network.title}: ${over || "no"} head${over === 1 ? "" : "s"} of ${all.length} give${over === 1 ? "s" : ""} ${named(to)} more than half of ${PLACES[from]}'s attention; the most is ${number(masses(network, most, null, from, to))} (${headName(most)}).`;
     }).join(" ");
   }
 
   function drawNetwork(g, network, k, wide, narrow) {
-    const { stage, step, from, to } = view.chosen, name = `head${k}`, head = view.chosen[name];
+    const { stage, step, [`from${k}`]: from, [`to${k}`]: to } = view.chosen, name = `head${k}`, head = view.chosen[name];
     const map = network.maps.at(head[0], head[1], step), words = network.words.length, tokens = network.shares.shape[1];
     const left = narrow ? 22 : 96, tile = narrow ? (wide - 8) / 2 : 84;
     const shown = (on) => (on ? 1 : 0.15);
@@ -83,18 +86,18 @@ function figure(view) {
 
     // Title.
     const [encoder, run] = network.title.split(" (");
-    g.select("g.title").selectAll("text").data([encoder, run ? run.replace(")", "") : ""]).join("text").attr("class", (_, i) => (i ? "small muted" : "strong"))
+    g.select("g.title").selectAll("text.name").data([encoder, run ? run.replace(")", "") : ""]).join("text").attr("class", (_, i) => (i ? "name small muted" : "name strong"))
       .attr("y", (_, i) => 14 + 15 * i).text((d) => d);
 
+    // That no head looks at the relation words; all networks leave room for it.
+    const notes = networks.map((n) => (n.note ? wrapped(n.note, wide / 5.9) : [])), room = 15 * d3.max(notes, (n) => n.length);
+    g.select("g.title").selectAll("text.note").data(notes[k]).join("text").attr("class", "note small").attr("y", (_, i) => 45 + 15 * i).text((d) => d);
+
     // The picture as predicted at this step, and the chosen head's attention in it.
-    let y = narrow ? 56 : 118;
-    heading(g.select("g.map"), "1 One map", 0, narrow ? 50 : 50);
+    let y = (narrow ? 56 : 118) + room;
+    heading(g.select("g.map"), "1 One map", 0, 50 + room);
     const picture = g.select("g.picture").attr("transform", `translate(0,${y})`);
-    picture.selectAll("svg").data([step]).join((enter) => {
-      const frame = enter.append("svg").attr("viewBox", "0 0 1 1").attr("preserveAspectRatio", "none");
-      frame.append("image").attr("href", network.frames).attr("height", 1).attr("width", network.passes).attr("preserveAspectRatio", "none").style("image-rendering", "pixelated");
-      return frame;
-    }).attr("width", tile).attr("height", tile).style("overflow", "hidden").select("image").attr("x", -step);
+    view.picture(picture, network.frames, { side: tile, columns: network.passes, column: step });
     view.outlines(picture, network.shares, tile);
     view.told(picture, () => `The picture as predicted at step ${step + 1}. Solid line: object 1, dashed: object 2.`);
     const overlay = g.select("g.overlay").attr("transform", narrow ? `translate(${tile + 8},${y})` : `translate(0,${y + tile + 8})`);
@@ -140,7 +143,7 @@ function figure(view) {
       .attr("width", column - 2).attr("height", row - 2).attr("rx", 2).attr("fill", (d) => (d.value < 0.03 ? "var(--cell)" : roleColor(roles[d.r]))).attr("fill-opacity", (d) => (d.value < 0.03 ? 1 : d.value))
       .attr("stroke", (d) => (d.p === from && d.r === to ? "var(--accent)" : "none")).attr("stroke-width", 2.5);
     view.told(boxes, (d) => `${PLACES[d.p]} to ${named(d.r)}: ${number(d.value)} in this picture at step ${step + 1}; ${number(masses(network, head, step, d.p, d.r))} on average over ${network.n} pictures`, "button");
-    view.pressed(boxes, (_, d) => view.choose({ from: d.p, to: d.r }));
+    view.pressed(boxes, (_, d) => view.choose({ [`from${k}`]: d.p, [`to${k}`]: d.r }));
     view.roving(boxes, columns.length, from * columns.length + columns.indexOf(to));
     table.selectAll("text.place").data(PLACES).join("text").attr("class", "place small").attr("text-anchor", "end").attr("x", left - 14).attr("y", (_, p) => y + p * row + row / 2 + 3).text((d) => (narrow ? "" : d));
     table.selectAll("path.kind").data([0, 1, 2]).join("path").attr("class", "kind").attr("stroke", "var(--ink)").attr("stroke-width", 1.6)
@@ -168,7 +171,7 @@ function figure(view) {
     tensor.selectAll("rect.frame").data([0]).join("rect").attr("class", "frame").attr("fill", "none").attr("stroke", "var(--accent)").attr("stroke-width", 2).attr("pointer-events", "none")
       .attr("width", stepWide + 1.5).attr("height", rowTall + 1.5).attr("x", x - 1).attr("y", top - 1).raise();
     view.ease(tensor.selectAll("rect"), 500).attr("opacity", shown(stage > 1));
-    if (before.stage === 1 && stage === 2) fly(g, [boxX, boxY, column - 2, row - 2], [x, top, stepWide, rowTall]);
+    if (before.stage === 1 && stage === 2) fly(g, to, [boxX, boxY, column - 2, row - 2], [x, top, stepWide, rowTall]);
 
     // (4) The mean over the steps.
     const grid = g.select("g.grid"), right = narrow ? 24 : 24 + steps * stepWide + 42;
@@ -195,8 +198,8 @@ function figure(view) {
     ghosts.transition("end").delay(1900).duration(300).attr("opacity", 0).remove();
   }
   // A number moves to its place.
-  function fly(g, [x, y, w, h], [x2, y2, w2, h2]) {
-    const moved = g.append("rect").attr("pointer-events", "none").attr("x", x).attr("y", y).attr("width", w).attr("height", h).attr("fill", roleColor(roles[view.chosen.to])).attr("stroke", "var(--accent)");
+  function fly(g, to, [x, y, w, h], [x2, y2, w2, h2]) {
+    const moved = g.append("rect").attr("pointer-events", "none").attr("x", x).attr("y", y).attr("width", w).attr("height", h).attr("fill", roleColor(roles[to])).attr("stroke", "var(--accent)");
     view.ease(moved, 1000).attr("x", x2).attr("y", y2).attr("width", w2).attr("height", h2).remove();
   }
   // Every head's row of steps folds into its cell.

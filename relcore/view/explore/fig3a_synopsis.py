@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ...data.prompts import ROLES, parse
+from ...data.prompts import ROLES, WORD_ROLES, parse
 from ...errors import RelcoreError
 from ...face import Model
 from ...kernels.synopsis import IMAGE_ROLES, image_roles
 from ...model.diffusion import to_pixels
-from .base import Explorable, head_grids, packed, picture_url, source, titled, words_of
+from .base import Explorable, head_grids, packed, picture_url, source, titled, word_maps, words_of
 
 RELATION = ROLES.index("relation")
+LOOKS = 0.25  # of its attention: a head that gives the relation words less has an empty cell
 AXES = ["layer", "head", "step", "image_role", "text_role"]
 
 
@@ -31,7 +32,9 @@ def synopsis(
 
     tables: one a model, of `kernels.synopsis.reductions`, or the means of one caption form of the
     experiment "synopsis" (its column `value` is the mass). The prompt is drawn here, once a model;
-    its maps are those of this picture, all else stands in the tables. titles: a line a model.
+    its maps are those of this picture, all else stands in the tables. Each network starts with what
+    is striking in it: a head that looks at the relation words, or, where a note says that none
+    does, the head that looks most at another word. titles: a line a model.
     Raises RelcoreError if a picture does not show the prompt's two objects: its tokens would have
     no kinds.
     """
@@ -45,27 +48,47 @@ def synopsis(
         for title, table, example in zip(titles, tables, drawn(prompt, seed), strict=True)
     ]
     means = [_table(table, "mean")[0][:, :, 0] for table in tables]
-    heads = [_striking(mean) for mean in means]
-    where = int(
-        means[0][heads[0]][:2, RELATION].argmax()
-    )  # which object looks at the relation more
     chosen = {"stage": 3, "step": told[0]["steps"]["shape"][2] - 1}
-    chosen |= {"from": where, "to": RELATION}
-    chosen |= {f"head{k}": [int(i) for i in head] for k, head in enumerate(heads)}
+    shown, pairs = [], []
+    for k, (mean, network) in enumerate(zip(means, told, strict=True)):
+        *head, place, role, network["note"] = _striking(mean)
+        chosen |= {f"head{k}": head, f"from{k}": place, f"to{k}": role}
+        shown.append(mean[..., place, role])
+        pairs.append(f"{IMAGE_ROLES[place].replace('ct', 'ct ')} to {_spoken(ROLES[role])}")
     alt = (
-        f"Attention of every head from {IMAGE_ROLES[where].replace('ct', 'ct ')} to the relation "
-        f"words, layer by head, in {len(models)} networks: " + ", ".join(titles) + "."
+        f"Attention of every head, layer by head, in {len(models)} networks: "
+        + "; ".join(f"{title}, {pair}" for title, pair in zip(titles, pairs, strict=True))
+        + "."
     )
     data = {"networks": told, "prompt": prompt, "places": IMAGE_ROLES, "roles": ROLES}
-    shown = [mean[..., where, RELATION] for mean in means]
-    return Synopsis(data, chosen, alt, lambda: head_grids(titles, shown, 0, 1, "Purples"), drawn)
+    below = [f"{title}\n{pair}" for title, pair in zip(titles, pairs, strict=True)]
+    return Synopsis(data, chosen, alt, lambda: head_grids(below, shown, 0, 1, "Purples"), drawn)
 
 
-def _striking(mean: np.ndarray) -> tuple[int, int]:
-    """The head that looks most from an object at the relation words; where none does, at a word."""
-    relation, words = (mean[:, :, :2, k].max((-2, -1)) for k in ([RELATION], slice(5)))
-    chosen = relation if relation.max() > 0.05 else words
-    return np.unravel_index(chosen.argmax(), chosen.shape)
+def _striking(mean: np.ndarray) -> tuple[int, int, int, int, str]:
+    """The head, object and kind of word with the most attention, of the relation words unless no
+    head looks at them; then the note that says so.
+
+    mean: [layer, head, image role, text role].
+    """
+    objects = mean[:, :, :2]
+    to_relation = objects[..., RELATION]
+    note, kinds = "", [RELATION]
+    if to_relation.max() < LOOKS:
+        layer, head, _ = np.unravel_index(to_relation.argmax(), to_relation.shape)
+        note = (
+            "No head looks at the relation words: "
+            f"at most {to_relation.max():.2f} (L{layer}H{head})."
+        )
+        kinds = [ROLES.index(role) for role in WORD_ROLES if role != "relation"]
+    found = objects[..., kinds]
+    *place, kind = (int(i) for i in np.unravel_index(found.argmax(), found.shape))
+    return *place, kinds[kind], note
+
+
+def _spoken(role: str) -> str:
+    """A kind of word as it is called in running text."""
+    return f"{role} words" if role == "relation" else f"{role[:-1]} {role[-1]}"
 
 
 def _table(table: pd.DataFrame, reduction: str) -> tuple[np.ndarray, ...]:
@@ -109,21 +132,9 @@ def _example(model: Model, prompt: str, seed: int) -> dict:
             f"'{model.name}' does not draw both objects of {prompt!r} with seed {seed}, so the "
             "tokens of its picture have no kinds: take another seed or prompt"
         )
-    words = words_of(model.encoder, prompt)
-    passes = max(step for _, step in cache) + 1
-    maps = np.stack(
-        [
-            [
-                cache[f"blocks.{layer}.cross_attn.pattern", step][0].float().cpu().numpy()
-                for step in range(passes)
-            ]
-            for layer in range(model.network.config.depth)
-        ]
-    )  # [layer, step, head, image, token]
-    maps = np.stack([maps[..., tokens].sum(-1) for _, _, tokens in words], -1).swapaxes(1, 2)
     return {
-        "words": [[word, role] for word, role, _ in words],
-        "maps": packed(maps, 0, 1),
+        "words": [[word, role] for word, role, _ in words_of(model.encoder, prompt)],
+        "maps": packed(word_maps(model, cache, prompt), 0, 1),
         "shares": packed(shares, 0, 1),
         "frames": picture_url(np.concatenate(frames, 1)),
         "passes": len(frames),

@@ -22,15 +22,15 @@ function figure(view) {
       const tiles = [...directions.map((d, r) => ({ r, d, at: places(part, r), name: relations[r] })), { r: null, d: [0, 0], at: part.there, name: "unedited" }];
       const boxes = g.selectAll("g.tile").data(tiles).join((enter) => {
         const box = enter.append("g").attr("class", "tile");
-        const frame = box.append("svg").attr("viewBox", "0 0 1 1").style("overflow", "hidden");
-        frame.append("image").attr("preserveAspectRatio", "none").style("image-rendering", "pixelated");
+        box.append("g").attr("class", "film");
         for (const part of ["rect", "path", "text"]) box.append(part);
         box.append("text").attr("class", "state small");
         return box;
       }).attr("transform", (t) => `translate(${(t.d[0] + 1) * cell + 3},${(t.d[1] + 1) * row + 40})`);
-      boxes.select("svg").attr("width", tile).attr("height", tile);
-      boxes.select("image").attr("href", (t) => (t.r === null ? part.plain : part.pictures)).attr("width", (t) => (t.r === null ? 1 : relations.length)).attr("height", (t) => (t.r === null ? 1 : words.length * strengths.length))
-        .attr("x", (t) => -(t.r ?? 0)).attr("y", (t) => (t.r === null ? 0 : -(group * strengths.length + strength)));
+      boxes.each(function (t) {
+        const place = { columns: relations.length, rows: words.length * strengths.length, column: t.r, row: group * strengths.length + strength };
+        view.picture(d3.select(this).select("g.film"), t.r === null ? part.plain : part.pictures, { side: tile, ...(t.r === null ? {} : place) });
+      });
       const is = (t) => (t.r === null ? null : state(part, t.r)), right = (t) => is(t) === "follows";
       boxes.select("rect").attr("width", tile).attr("height", tile).attr("fill", "none").attr("stroke-width", (t) => (right(t) ? 4 : 1.5)).attr("stroke", (t) => (right(t) ? "var(--relation)" : "var(--line)"));
       boxes.select("path").attr("stroke", "white").attr("stroke-width", 2).attr("fill", "none").attr("pointer-events", "none").attr("d", (t) => {

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from ...data.encoders import Text
 from ...data.prompts import parse
@@ -15,7 +13,7 @@ from ...face import Model
 from ...kernels.circuits import DIRECTIONS
 from ...kernels.factors import Rewired
 from ...model.diffusion import sample
-from .base import Explorable, packed, picture_url, source, titled
+from .base import Explorable, packed, picture_rows, picture_url, source, titled
 
 WORDS = ("relation", "color1 color2", "shape1 shape2")
 # What an edited picture shows, judged against the unedited one of the same noise.
@@ -58,8 +56,11 @@ def arithmetic(
         f"Pictures of the prompt {prompts[0]!r} with each of the eight relations put into "
         f"{_named(words[0])}, by {len(models)} networks: {', '.join(titles)}."
     )
-    shown = [pictures[0, chosen["strength"]] for [(_, pictures), *_] in drawn]
-    return Arithmetic(data, chosen, alt, lambda: _still(titles, shown))
+    shown = [
+        dict(zip(RELATIONS, pictures[0, chosen["strength"]], strict=True))
+        for [(_, pictures), *_] in drawn
+    ]
+    return Arithmetic(data, chosen, alt, lambda: picture_rows(titles, shown))
 
 
 def _named(words: str) -> str:
@@ -155,15 +156,3 @@ def _places(picture: np.ndarray, prompt: str) -> list[float]:
     """x, y of object 1 and of object 2, in shares of the picture; NaN unless both are there."""
     pair = bound_pair(detect(picture), parse(prompt))
     return [v / CANVAS for found in pair for v in (found.x, found.y)] if pair else [np.nan] * 4
-
-
-def _still(titles: Sequence[str], shown: Sequence[np.ndarray]) -> Figure:
-    """The edits of the first group, a row a network."""
-    figure, axes = plt.subplots(len(shown), 8, figsize=(8.6, 1.5 * len(shown)), squeeze=False)
-    for row, title, pictures in zip(axes, titles, shown, strict=True):
-        for axis, picture, target in zip(row, pictures, RELATIONS, strict=True):
-            axis.imshow(picture, interpolation="nearest")
-            axis.set_title(target, fontsize=8)
-            axis.axis("off")
-        row[0].text(0, -22, title, fontsize=9)
-    return figure
