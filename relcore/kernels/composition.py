@@ -43,23 +43,21 @@ APART = 0.1  # two attentions that differ by less (total variation) show no caus
 # --- which heads
 
 
-def relation_heads(
-    model: DiT, encoder, attention: dict[str, np.ndarray] | None = None
-) -> list[Head]:
+def relation_heads(model: DiT, encoder, weights: dict[str, np.ndarray] | None = None) -> list[Head]:
     """The heads whose maps go furthest along the relations' ramps, of either sign: down to half of
     the first's size.
 
-    By the projection of `circuits.screen`, raw maps; the strongest first. The relation words are
-    screened or, with attention, {token of `circuits.TOKENS`: share of attention that every head
-    gives it [layer, head]}, these words, each head by the one for which projection times attention
-    is largest: a contextual encoder tells the relation in any word, and a head may be able to read
-    what it never looks at.
+    By the projection of `circuits.screen`, raw maps; the strongest first. weights: {token of
+    `circuits.TOKENS`: weight [layer, head]} to screen these words instead of the relation words,
+    each projection times its weight and each head by its best word. A contextual encoder tells the
+    relation in any word, and a head could read much that it never looks at: let the weight be the
+    attention that it pays to the word.
     """
     sizes = []
-    for token, share in (attention or {"relation": np.ones(1)}).items():
+    for token, weight in (weights or {"relation": np.ones(1)}).items():
         table = screen(model, encoder, token, draws=1).query("relation == 'mean'")
         table = table.set_index(["layer", "head"])
-        sizes.append(table.projection.abs() * np.broadcast_to(share.ravel(), len(table)))
+        sizes.append(table.projection.abs() * np.broadcast_to(weight.ravel(), len(table)))
     size = pd.concat(sizes, axis=1).max(axis=1).sort_values(ascending=False)
     return [Head(int(layer), int(head)) for layer, head in size[size >= size.max() / 2].index]
 

@@ -15,7 +15,7 @@ from relcore.data.encoders import make_encoder
 from relcore.data.prompts import suite
 from relcore.errors import RelcoreError
 from relcore.kernels.capture import capture
-from relcore.kernels.circuits import keys
+from relcore.kernels.circuits import keys, screen
 from relcore.kernels.composition import (
     CAUSES,
     States,
@@ -123,6 +123,21 @@ def test_relation_heads_are_those_of_the_largest_projection():
 
 
 # --- QK
+
+
+def test_relation_heads_of_other_words_are_weighed():
+    model, e5 = network(), make_encoder("e5")
+    every = np.ones((model.config.depth, model.config.heads))
+    assert relation_heads(model, RTE, {"relation": every}) == relation_heads(model, RTE)
+    found = relation_heads(model, e5, {"color1": every, "shape2": every})
+    table = pd.concat([screen(model, e5, token, draws=1) for token in ("color1", "shape2")])
+    means = table[table.relation == "mean"].reset_index(drop=True)
+    best = means.loc[means.projection.abs().idxmax()]
+    assert found[0] == Head(best.layer, best["head"])
+    # Of one head alone, which need not read best.
+    seen = np.zeros_like(every)
+    seen[2, 1] = 0.3
+    assert relation_heads(model, e5, {"color1": 0 * every, "shape2": seen}) == [Head(2, 1)]
 
 
 def test_scores_from_factored_matrices_are_what_a_written_vector_adds_in_the_network():

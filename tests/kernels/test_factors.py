@@ -19,6 +19,7 @@ from relcore.kernels.factors import (
     fusion,
     probe_new_shape,
     relation_effects,
+    relation_shares,
     variance_partition,
     word_vectors,
 )
@@ -159,6 +160,14 @@ def test_a_contextual_encoder_mixes_the_relation_into_both_shapes(tables):
 def test_fusion_says_how_many_prompts_it_saw(tables):
     assert set(tables["e5"].n) == {len(suite(PHRASES)), len(PROMPTS)}
     assert tables["e5"].value.between(-1e-9, 1 + 1e-9).all()
+
+
+def test_the_shares_of_the_relation_are_those_of_fusion(tables):
+    for name in ("rte", "e5"):
+        shares = relation_shares(make_encoder(name))
+        assert list(shares) == ["color1", "shape1", "color2", "shape2"]
+        for role, share in shares.items():
+            assert share == pytest.approx(tables[name].value[role, "relation"], abs=1e-9)
 
 
 # --- telling another relation in some words

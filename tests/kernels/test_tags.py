@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import network
 
 from relcore.data.encoders import make_encoder
 from relcore.data.prompts import parse, suite
@@ -26,6 +29,7 @@ from relcore.kernels.tags import (
     probe,
     stability,
     tag,
+    tag_map,
     word_tags,
 )
 
@@ -129,6 +133,28 @@ def test_planted_tag_is_found():
     planted = tokens(common=2.0)
     unit, size = tag(planted, "x", [0, 1])
     assert unit[0] > 0.99 and size == pytest.approx(2, abs=0.05)
+
+
+@given(st.integers(0, 99), st.booleans())
+def test_the_map_of_a_tag_says_where_each_object_is_and_turns_with_them(seed, turned):
+    """z: a mark at the places of object 1, its opposite at those of object 2, on common ground."""
+    model, head, generator = network(), Head(1, 1), torch.Generator().manual_seed(seed)
+    mark, shared = torch.randn(2, 64, generator=generator)
+    places = torch.zeros(2, 64)
+    places[0, :6], places[1, -6:] = 1 / 6, 1 / 6
+    sign = torch.zeros(64).index_fill(0, torch.arange(6), 1).index_fill(0, torch.arange(58, 64), -1)
+    other = shared + sign[:, None] * mark
+    z = shared + (-sign if turned else sign)[:, None] * mark
+    values = tag_map(model, head, z.expand(3, -1, -1), other.expand(3, -1, -1), places)
+    assert values.shape == (3, 64)
+    torch.testing.assert_close(values.mean(1), torch.zeros(3), atol=1e-4, rtol=0)
+    first, second = values[:, :6], values[:, -6:]
+    assert ((first > 0) != turned).all() and ((second < 0) != turned).all()
+    # As long as what is written.
+    w_o = model.blocks[1].cross_attn.W_O.weight[:, 64:128]
+    written = (mark @ w_o.T).norm().expand(3, 6)
+    torch.testing.assert_close(first.abs(), written, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(values[:, 6:-6].abs(), torch.zeros(3, 52), atol=1e-3, rtol=0)
 
 
 def test_tag_that_changes_its_sign_with_the_colour_is_told_from_the_common_one():

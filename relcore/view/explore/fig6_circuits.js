@@ -5,6 +5,7 @@ const [WORDS, ENCODER, LOOK, TAG, OBJECTS, PICTURE, PROOF] = STAGES.keys();
 
 function figure(view) {
   const { networks } = view.data, steps = networks[0].parts[0].tags.shape[1];
+  const flat = (values) => d3.max(values, Math.abs) < 0.05; // a head that writes the same everywhere
   const part = (network) => network.parts[Math.min(view.chosen.prompt, network.parts.length - 1)];
   const short = (network) => network.title.split(" (")[0];
   const quoted = (text) => `\u201C${text}\u201D`;
@@ -51,8 +52,9 @@ function figure(view) {
       return `the encoder tells the relation in the objects\u2019 words, too. The thicker the arrow, the more of a word\u2019s vector is the relation, up to ${percent(share)} (${roleName(role)}).`;
     });
     if (stage === LOOK) return each((network, p) => `${network.heads.map((head, c) => {
-      const map = p.maps.at(c, step, p.reads[c]), [a, b] = [0, 1].map((o) => over(p, o, map)), most = a > b ? 0 : 1;
-      return `${headName(head)} looks at ${quoted(p.words[p.reads[c]][0])} most where object ${most + 1} will be (${number(Math.max(a, b))} of its attention; ${number(Math.min(a, b))} at object ${2 - most}\u2019s)`;
+      if (p.reads[c] === null) return `${headName(head)} looks at none of these words`;
+      const map = p.maps.at(c, step, p.reads[c]), [a, b] = [0, 1].map((o) => over(p, o, map)), most = a > b ? 0 : 1, looks = `${headName(head)} looks at ${quoted(p.words[p.reads[c]][0])}`;
+      return Math.abs(a - b) < 0.05 ? `${looks} from both objects\u2019 places alike (${number(a)} of its attention)` : `${looks} most where object ${most + 1} will be (${number(Math.max(a, b))} of its attention there, ${number(Math.min(a, b))} at object ${2 - most}\u2019s places)`;
     }).join("; ")}.`);
     if (stage === TAG) return `What the head writes where it looks is a tag: teal says \u201Cobject 1 here\u201D, pink \u201Cobject 2 here\u201D. Its direction is the difference between both objects\u2019 places in the picture of the opposite prompt, so nothing of this picture is in it.`;
     if (stage === OBJECTS) return each((_, p) => `${p.objects.map((o, i) => `${headName(o.head)} looks at ${quoted(p.words[o.word][0])} from object ${i + 1}\u2019s places (${number(o.looks[0])}), not from object ${2 - i}\u2019s (${number(o.looks[1])})`).join("; ")}.`);
@@ -85,7 +87,7 @@ function figure(view) {
     const fusion = layer("fusion", ENCODER), told = d3.range(count).filter((w) => p.words[w][1] === "relation"), from = d3.mean(told, middle);
     const shares = network.contextual ? d3.range(count).filter((w) => network.fusion[p.words[w][1]] !== undefined) : d3.range(count);
     const share = (w) => network.fusion[p.words[w][1]], near = encoderX + 10, far = encoderX + encoderWide - 2;
-    lines(fusion, "heading", [[encoderX + encoderWide / 2, 60, network.contextual ? "encoder" : "encoder", "small strong"], [encoderX + encoderWide / 2, 74, network.contextual ? "fuses" : "keeps apart", "small muted"]]);
+    lines(fusion, "heading", [[encoderX + encoderWide / 2, 60, "encoder", "small strong"], [encoderX + encoderWide / 2, 74, network.contextual ? "fuses" : "apart", "small muted"]]);
     const arrows = fusion.selectAll("g.arrow").data(shares).join((enter) => { const a = enter.append("g").attr("class", "arrow"); a.append("path").attr("class", "wire of1"); a.append("path").attr("class", "tip-of"); return a; });
     arrows.select("path.wire").attr("fill", "none").attr("stroke", (w) => (network.contextual ? "var(--relation)" : roleColor(p.words[w][1]))).attr("stroke-opacity", 0.75).attr("stroke-width", (w) => (network.contextual ? 0.8 + 20 * share(w) : 1.6))
       .attr("d", (w) => (network.contextual ? `M${encoderX},${from}C${far},${from} ${far},${middle(w)} ${near},${middle(w)}` : `M${encoderX},${middle(w)}H${far - 6}`));
@@ -96,13 +98,13 @@ function figure(view) {
     view.roving(arrows, 1);
 
     // Where the relation heads look, word by word.
-    const look = layer("look", LOOK), at = (c) => headsX + c * column + column / 2, reads = (c) => p.words[p.reads[c]];
+    const look = layer("look", LOOK), at = (c) => headsX + c * column + column / 2, reads = (c) => p.words[p.reads[c]] ?? ["no word", "filler"];
     const picks = look.selectAll("g.pick").data(d3.range(heads.length)).join((enter) => { const b = enter.append("g").attr("class", "pick"); b.append("rect"); b.append("text").attr("class", "strong"); b.append("text").attr("class", "reads small"); return b; })
       .attr("transform", (c) => `translate(${at(c)},44)`);
     picks.select("rect").attr("x", -column / 2 + 2).attr("width", column - 4).attr("height", 36).attr("rx", 5).attr("fill", "var(--cell)").attr("stroke", (c) => (c === chosen ? "var(--accent)" : "var(--line)")).attr("stroke-width", (c) => (c === chosen ? 2 : 1));
     picks.select("text.strong").attr("text-anchor", "middle").attr("y", 15).text((c) => headName(heads[c]));
-    picks.select("text.reads").attr("text-anchor", "middle").attr("y", 30).style("fill", (c) => roleColor(reads(c)[1])).text((c) => `reads ${reads(c)[0]}`);
-    view.told(picks, (c) => `Head ${headName(heads[c])} reads ${quoted(reads(c)[0])}, the word that it looks at most from the objects\u2019 places. Press to see the tag that it writes.`, "button").attr("aria-pressed", (c) => c === chosen);
+    picks.select("text.reads").attr("text-anchor", "middle").attr("y", 30).style("fill", (c) => roleColor(reads(c)[1])).text((c) => (column < 76 ? reads(c)[0] : `reads ${reads(c)[0]}`));
+    view.told(picks, (c) => `Head ${headName(heads[c])} ${p.reads[c] === null ? "looks at none of these words" : `reads ${quoted(reads(c)[0])}, the word that it looks at most from the objects\u2019 places`}. Press to see the tag that it writes.`, "button").attr("aria-pressed", (c) => c === chosen);
     view.pressed(picks, (_, c) => view.choose({ [name]: c }));
     view.roving(picks, heads.length, chosen);
     const cells = look.selectAll("g.cell").data(d3.cross(d3.range(count), d3.range(heads.length))).join("g").attr("class", "cell").attr("transform", ([w, c]) => `translate(${at(c) - map / 2},${middle(w) - map / 2})`);
@@ -120,8 +122,8 @@ function figure(view) {
     const above = (parent, one, two, color) => lines(parent, "above", [[tile / 2, -20, one, "small strong"], [tile / 2, -7, two, "small", "middle", color]]);
     view.tokens(tag, values, { side: tile, signed: true });
     view.outlines(tag, p.shares, tile);
-    above(tag, headName(heads[chosen]), "writes the tag");
-    view.told(tag, () => { const [a, b] = [0, 1].map((o) => number(p.peaks[chosen] * over(p, o, values), 1)); return `What ${headName(heads[chosen])} writes along its tag at step ${step + 1}: ${a} at object 1\u2019s places, ${b} at object 2\u2019s (length in the residual stream, less the mean over the picture; one picture)`; }).attr("tabindex", 0);
+    above(tag, headName(heads[chosen]), flat(values) ? "alike everywhere" : "writes the tag");
+    view.told(tag, () => { const [a, b] = [0, 1].map((o) => number(p.peak * over(p, o, values), 1)); return `What ${headName(heads[chosen])} writes along its tag at step ${step + 1}: ${a} at object 1\u2019s places, ${b} at object 2\u2019s (length in the residual stream, less the mean over the picture; one picture)`; }).attr("tabindex", 0);
     const objects = layer("objects", OBJECTS).selectAll("g.object").data(p.objects).join("g").attr("class", "object").attr("transform", (_, i) => `translate(${x(i + 1)},${y})`);
     objects.each(function (o, i) {
       const one = d3.select(this), [word, role] = p.words[o.word];
@@ -138,13 +140,13 @@ function figure(view) {
     // How they follow from each other, and how to read them.
     const wires = g.select("g.wires"), line = y + tile / 2, arrow = (a, b) => `M${a + 2},${line}H${b - 3}M${b - 7},${line - 4}l4,4l-4,4`;
     const paths = [
-      ...heads.map((_, c) => [LOOK, `M${headsX - 4},${middle(p.reads[c])}H${at(c) - map / 2 - 3}`]),
+      ...d3.range(heads.length).filter((c) => p.reads[c] !== null).map((c) => [LOOK, `M${headsX - 4},${middle(p.reads[c])}H${at(c) - map / 2 - 3}`]),
       [TAG, `M${at(chosen)},${foot}V${foot + 14}H${tile / 2}V${y - 34}m-4,-5l4,5l4,-5`],
       [OBJECTS, arrow(tile, x(1))], [OBJECTS, arrow(x(1) + tile, x(2))], [PICTURE, arrow(x(2) + tile, x(3))],
     ];
     wires.selectAll("path").data(paths).join("path").attr("class", (d) => `wire of${d[0]}`).attr("fill", "none").attr("stroke", "var(--muted)").attr("stroke-width", 1.6).attr("d", (d) => d[1]).attr("opacity", (d) => reached(d[0]));
     const legend = y + tile + 20, key = wide / 2;
-    lines(tag, "key", [[24, legend - y + 4, "object 1", "small", "start"], [key + 24, legend - y + 4, "object 2", "small", "start"]]);
+    lines(tag, "key", [[24, legend - y + 4, "object 1 here", "small", "start"], [key + 24, legend - y + 4, "object 2 here", "small", "start"]]);
     tag.selectAll("path.key").data([0, 1]).join("path").attr("class", "key").attr("stroke", "var(--ink)").attr("stroke-width", 1.6).attr("stroke-dasharray", (o) => (o ? "3 2.5" : null)).attr("fill", (o) => (o ? "var(--there)" : "var(--here)")).attr("fill-opacity", 0.75)
       .attr("d", (o) => `M${o * key + 2},${legend - y - 6}h14v12h-14z`);
 
@@ -153,16 +155,16 @@ function figure(view) {
 
   // The same noise as it is, without the relation heads, and with their output from the opposite prompt.
   function drawProof(g, network, p, wide, lines) {
-    const size = Math.min(104, (wide - 24) / 3), space = (wide - 3 * size) / 2, fits = (size + space) / 5.9, out = those(network.heads);
+    const size = Math.min(104, (wide - 24) / 3), space = (wide - 3 * size) / 2, fits = (size + space) / 6.5, out = those(network.heads);
     const titles = ["as it is", `without ${out}`, `${out} from ${quoted(p.opposite)}`].map((text) => wrapped(text, fits)), top = 12 + 14 * d3.max(titles, (t) => t.length);
-    const verdicts = p.proof.map(([text, shows]) => wrapped(`${shows > 0 ? "\u2713" : shows ? "\u21C4" : "\u2717"} ${text}`, fits));
+    const verdicts = p.proof.map(([text, shows]) => [shows > 0 ? "\u2713 as asked" : shows ? "\u21C4 the opposite" : "\u2717 neither", ...wrapped(text, fits)]);
     lines(g, "heading", [[0, 0, "The proof, from the same noise", "strong", "start"]]);
     const tiles = g.selectAll("g.tile").data(d3.range(3)).join("g").attr("class", "tile").attr("transform", (i) => `translate(${i * (size + space)},${top})`);
     tiles.each(function (i) {
       const one = d3.select(this);
       view.picture(one, p.pictures, { side: size, columns: 3, column: i });
       lines(one, "above", titles[i].map((text, n) => [0, -6 - 14 * (titles[i].length - 1 - n), text, "small strong", "start"]));
-      lines(one, "verdict", verdicts[i].map((text, n) => [0, size + 15 + 14 * n, text, "small", "start"]));
+      lines(one, "verdict", verdicts[i].map((text, n) => [0, size + 15 + 14 * n, text, n ? "small" : "small strong", "start"]));
     });
     view.told(tiles, (i) => {
       const [text, shows] = p.proof[i], n = network.parts.length, right = network.parts.filter((part) => part.proof[i][1] === 1).length, turned = network.parts.filter((part) => part.proof[i][1] === -1).length;

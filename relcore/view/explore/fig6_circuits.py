@@ -8,7 +8,7 @@ import torch
 from ...data.prompts import CANONICAL, WORD_ROLES, parse
 from ...errors import RelcoreError
 from ...face import Model
-from ...kernels.composition import relation_heads
+from ...kernels.composition import SELECTIVE, relation_heads
 from ...kernels.factors import OBJECT_WORDS, relation_shares
 from ...kernels.interventions import Head, ablate, opposite, opposite_relation, patch
 from ...kernels.synopsis import image_roles
@@ -34,6 +34,7 @@ PROMPTS = (
     "blue square is to the lower right of red triangle",
 )
 MOST = 3  # relation heads
+READS = 0.05  # of its attention at the objects' places: a head that gives no word more reads none
 TRIES = 5  # noises, from `seed` on, until a prompt's and its opposite's picture show both objects
 
 
@@ -56,11 +57,12 @@ def circuits(
     picture, and the same noise without the relation heads or with their output from the opposite
     prompt.
 
-    Relation heads: of `composition.relation_heads`, at most MOST; those of a contextual encoder
-    weighed by their attention here. Taken away, they put out their mean over these prompts and
-    their opposites. seed: of the noise; a prompt takes a later one where an object is missing.
-    titles: a line per model. Raises RelcoreError for a prompt that cannot be parsed, and for one
-    whose objects a network does not draw.
+    Relation heads: of `composition.relation_heads`, at most MOST; of a contextual encoder by the
+    objects' words, weighed by the attention that they get here. Object heads look at the object's
+    shape word or, where none does, at its colour. Taken away, heads put out their mean over these
+    prompts and their opposites. seed: of the noise; a prompt takes a later one where an object is
+    missing. titles: a line per model. Raises RelcoreError for a prompt that cannot be parsed, and
+    for one whose objects a network does not draw.
     """
     for prompt in prompts:
         parse(prompt)
@@ -78,7 +80,7 @@ def circuits(
         ]
 
     chosen = {"stage": 6, "prompt": 0, "step": told[0]["parts"][0]["tags"]["shape"][1] - 1}
-    chosen |= {f"head{k}": 0 for k in range(len(models))}
+    chosen |= {f"head{k}": network["parts"][0]["loud"] for k, network in enumerate(told)}
     alt = (
         f"Of the prompt {prompts[0]!r}, for {len(models)} networks ({', '.join(titles)}): what the "
         "relation heads write, where the object heads look, the picture, and the same noise "
@@ -95,8 +97,8 @@ def _network(model: Model, prompts: list[str], seed: int) -> tuple[dict, tuple, 
     """
     contextual, encoder = model.encoder.contextual, model.encoder
     drawn = _drawn(model, prompts, seed)
-    attention = _attention(model, prompts, drawn["cache"]) if contextual else None
-    heads = relation_heads(model.network, encoder, attention)[:MOST]
+    weights = _weights(model, prompts, drawn["cache"]) if contextual else None
+    heads = relation_heads(model.network, encoder, weights)[:MOST]
     names = {f"{head.name}.z" for head in heads}
     means = {
         key: z.float().unflatten(0, (-1, 2 * len(prompts))).mean(1, keepdim=True)
@@ -137,15 +139,15 @@ def _drawn(model: Model, prompts: list[str], seed: int) -> dict:
     )
 
 
-def _attention(model: Model, prompts: list[str], cache: dict) -> dict[str, np.ndarray]:
-    """Every head's mean attention to the words of each object: {role: [layer, head]}."""
-    rows = [
-        (role, looks[..., word])
-        for k, prompt in enumerate(prompts)
-        for looks in [word_maps(model, cache, prompt, k).mean((2, 3))]
-        for word, (_, role, _) in enumerate(words_of(model.encoder, prompt))
-        if role in OBJECT_WORDS
-    ]
+def _weights(model: Model, prompts: list[str], cache: dict) -> dict[str, np.ndarray]:
+    """Every head's attention to the objects' words: {role: [layer, head]}, means over pictures,
+    steps and places.
+    """
+    rows = []
+    for k, prompt in enumerate(prompts):
+        looks = word_maps(model, cache, prompt, k).mean((2, 3))
+        words = enumerate(words_of(model.encoder, prompt))
+        rows += [(role, looks[..., w]) for w, (_, role, _) in words if role in OBJECT_WORDS]
     return {role: np.mean([look for r, look in rows if r == role], 0) for role, _ in rows}
 
 
@@ -177,19 +179,23 @@ def _traced(
             z = [cache[f"{head.name}.z", s][pair, head.head] for s in range(len(frames))]
             tag = tag_map(model.network, head, *torch.stack(z, 1), torch.from_numpy(other))
             tags.append(tag.float().numpy())
-        peaks = np.abs(tags).max((1, 2))
+        tags = np.stack(tags)
+        loud = np.abs(tags).max((1, 2)).argmax()  # the head that tells most
+        peak = float(np.abs(tags[loud]).max())
         shown = [frames[-1], *(pictures[k] for pictures in changes)]
         spoken = [w for w, (_, role, _) in enumerate(words) if role in WORD_ROLES]
-        read = [looks[head.layer, head.head].sum(0)[spoken].argmax() for head in heads]
+        most = [looks[head.layer, head.head, :, spoken].mean(1) for head in heads]
+        reads = [spoken[m.argmax()] if m.max() > READS else None for m in most]
         parts.append(
             {
                 "prompt": prompt,
                 "opposite": CANONICAL[opposite_relation(prompt)][0],
                 "words": [[word, role] for word, role, _ in words],
-                "reads": [spoken[w] for w in read],
+                "reads": reads,
                 "maps": packed([maps[h.layer, h.head].swapaxes(1, 2) for h in heads], 0, 1),
-                "tags": packed(tags / peaks[:, None, None], -1, 1),
-                "peaks": peaks.tolist(),
+                "tags": packed(tags / peak, -1, 1),
+                "peak": peak,
+                "loud": int(loud),
                 "objects": objects,
                 "looks": packed(seen, 0, 1),
                 "shares": packed(drawn["shares"][k][0], 0, 1),
@@ -199,7 +205,7 @@ def _traced(
             }
         )
         grid = (model.network.config.grid,) * 2
-        tiles = [(tags[0] / peaks[0])[-1], *seen[:, -1]]
+        tiles = [tags[loud, -1] / peak, *seen[:, -1]]
         tiles = [*(tile.reshape(grid) for tile in tiles), *shown]
         names = (*STILL, "the picture", "without the head", "from the opposite")
         stills.append(dict(zip(names, tiles, strict=True)))
@@ -208,12 +214,21 @@ def _traced(
 
 def _object_head(words: list, looks: np.ndarray, heads: list[Head], number: int) -> dict:
     """The head after the first relation head that looks most, from an object's places and not from
-    the other's, at the object's own shape word. looks: [layer, head, object, word].
+    the other's, at the object's shape word; if none is SELECTIVE, at its colour. looks: [layer,
+    head, object, word].
     """
-    word = [role for _, role, _ in words].index(f"shape{number + 1}")
-    own, other = looks[:, :, number, word], looks[:, :, 1 - number, word]
-    more = own - other
-    more[: min(head.layer for head in heads) + 1] = -2
-    more[tuple(zip(*(head[:2] for head in heads), strict=True))] = -2
-    head = tuple(int(i) for i in np.unravel_index(more.argmax(), more.shape))
-    return {"head": head, "word": word, "looks": [float(own[head]), float(other[head])]}
+    roles = [role for _, role, _ in words]
+    for role in ("shape", "color"):
+        if (name := f"{role}{number + 1}") not in roles:
+            continue
+        word = roles.index(name)
+        own, other = looks[:, :, number, word], looks[:, :, 1 - number, word]
+        more = own - other
+        more[: min(head.layer for head in heads) + 1] = -1
+        for head in heads:
+            more[head.layer, head.head] = -1
+        head = tuple(int(i) for i in np.unravel_index(more.argmax(), more.shape))
+        found = {"head": head, "word": word, "looks": [float(own[head]), float(other[head])]}
+        if more.max() >= SELECTIVE:
+            break
+    return found
