@@ -1,14 +1,16 @@
 """The explorable figures on a page built as the book is, from disk and without a network."""
 
 import re
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browsing import FAINT, SMALL
 from explored import figures
 from static_page import ROOT, build
 
-NAMES = ("network", "synopsis", "screening", "arithmetic")
+NAMES = ("network", "synopsis", "screening", "circuits", "arithmetic")
 pytestmark = [
     pytest.mark.skipif(
         not (ROOT / "book/vendor/d3.min.js").exists(), reason="no scripts: `make book`"
@@ -123,6 +125,131 @@ def test_every_head_can_be_chosen_and_tells_its_number(visit, widgets, name):
             assert len(grid.query_selector_all("[aria-selected=true]")) == 1
             label = cell.get_attribute("aria-label")
             assert re.match(rf"L{i // heads[2]}H{i % heads[2]}: .*\d\.\d\d", label)
+
+
+def unpacked(part):
+    """What the page makes of a packed array."""
+    levels = np.frombuffer(zlib.decompress(part["bytes"]), f"<u{part['bits'] // 8}")
+    values = part["low"] + levels / (2 ** part["bits"] - 2) * (part["high"] - part["low"])
+    return values.reshape(part["shape"])
+
+
+def opacities(root, group):
+    return {
+        name: [float(g.get_attribute("opacity") or 1) for g in root.query_selector_all(f"g.{name}")]
+        for name in group
+    }
+
+
+def test_the_circuit_comes_up_part_by_part(visit):
+    root = roots(visit())["circuits"]
+    parts = ["fusion", "look", "tag", "objects", "picture", "proof"]
+    for stage, button in enumerate(root.query_selector_all(".segments button")):
+        button.click()
+        for k, shown in enumerate(opacities(root, parts).values(), start=1):
+            assert len(shown) == 2 and all((one == 1) == (stage >= k) for one in shown)
+
+
+def test_the_circuit_tells_its_numbers_and_verdicts(visit, widgets):
+    page = visit()
+    root, data = roots(page)["circuits"], widgets["circuits"].data
+    number = r"(\u2212?\d+\.\d+)"
+    for network, panel in zip(data["networks"], root.query_selector_all("g.network"), strict=True):
+        part, head = network["parts"][0], network["parts"][0]["loud"]
+        at = unpacked(part["shares"])[:2]
+        tag = part["peak"] * unpacked(part["tags"])[head, -1] @ at.T / at.sum(1)
+        label = panel.query_selector("g.tag").get_attribute("aria-label")
+        found = re.search(rf"{number} at object 1.s places, {number} at object 2.s", label).groups()
+        ours = [float(v.replace("\u2212", "-")) for v in found]
+        np.testing.assert_allclose(ours, tag, atol=0.06)
+        cells = panel.query_selector_all("g.cell")
+        columns = len(network["heads"])
+        assert len(cells) == len(part["words"]) * columns
+        maps = unpacked(part["maps"])[:, -1]  # [head, word, image]
+        for k, cell in enumerate(cells):
+            looks = maps[k % columns, k // columns] @ at.T / at.sum(1)
+            found = re.search(
+                rf": {number} .*1.s places, {number}", cell.get_attribute("aria-label")
+            )
+            np.testing.assert_allclose([float(v) for v in found.groups()], looks, atol=0.006)
+        for tile, (text, _) in zip(panel.query_selector_all("g.tile"), part["proof"], strict=True):
+            seen = " ".join(t.inner_html() for t in tile.query_selector_all("text.verdict"))
+            assert seen.endswith(text) and text in tile.get_attribute("aria-label")
+        arrows = panel.query_selector_all("g.arrow")
+        shares = [network["fusion"].get(role) for _, role in part["words"]]
+        told = [f"is {round(100 * share)} % of" for share in shares if share is not None]
+        if network["contextual"]:
+            assert len(arrows) == len(told)
+            for arrow, share in zip(arrows, told, strict=True):
+                assert share in arrow.get_attribute("aria-label")
+
+
+def test_every_relation_head_shows_its_tag(visit):
+    for panel in roots(visit())["circuits"].query_selector_all("g.network"):
+        for pick in panel.query_selector_all("g.pick"):
+            pick.dispatch_event("click")
+            name = pick.query_selector("text").inner_html()
+            assert pick.get_attribute("aria-pressed") == "true"
+            assert f"What {name} writes" in panel.query_selector("g.tag").get_attribute(
+                "aria-label"
+            )
+
+
+def test_dots_run_along_the_wires_unless_motion_is_not_wanted(visit):
+    for motion, run in (("reduce", False), ("no-preference", True)):
+        page = visit(motion=motion)
+        root = roots(page)["circuits"]
+        root.query_selector("button.play").click()
+        page.wait_for_timeout(3600)  # the second part
+        assert bool(root.query_selector_all(".dot")) == run
+        assert "of 18" in root.query_selector("output").inner_text()
+        page.context.close()
+
+
+def test_no_network_starts_with_an_empty_grid(visit, widgets):
+    root = roots(visit())["synopsis"]
+    told = zip(
+        widgets["synopsis"].data["networks"], root.query_selector_all("g.network"), strict=True
+    )
+    for network, panel in told:
+        values = panel.query_selector_all("[role=grid] rect.value")
+        assert max(float(v.get_attribute("fill-opacity")) for v in values) > 0.25
+        note = " ".join(t.inner_html() for t in panel.query_selector_all("text.note"))
+        assert note == network["note"]
+
+
+def test_the_pattern_in_the_network_is_that_of_its_step(visit, widgets):
+    root = roots(visit())["network"]
+    for k, network in enumerate(widgets["network"].data["networks"]):
+        root.query_selector_all(".segments button")[k].click()
+        root.query_selector("[data-part=cross_attention]").dispatch_event("click")
+        name = "L{}H{}".format(*network["shown"])
+        read = [w for w, (_, role) in enumerate(network["words"]) if role == network["read"]]
+        for step in (0, 7):
+            root.query_selector("input[type=range]").fill(str(step))
+            said = root.query_selector(".says").inner_text()
+            share = unpacked(network["pattern"])[step][:, read].sum(-1).mean()
+            assert f"head {name} at step {step + 1}" in said and f"{share:.2f} of the" in said
+
+
+def test_pictures_that_follow_are_marked_and_counted(visit, widgets):
+    root, data = roots(visit())["arithmetic"], widgets["arithmetic"].data
+    slider = root.query_selector("input[type=range]")
+    for strength in range(len(data["strengths"])):
+        slider.fill(str(strength))
+        said = root.query_selector(".says").inner_text()
+        for network, panel in zip(
+            data["networks"], root.query_selector_all("g.network"), strict=True
+        ):
+            states = [data["states"][k] for k in network["prompts"][0]["outcomes"][0][strength]]
+            marks = [t.inner_html() for t in panel.query_selector_all("text.state")][:8]
+            assert [mark.startswith("\u2713") for mark in marks] == [s == "follows" for s in states]
+            assert states.count("own") == 1 and marks[states.index("own")].endswith("own")
+            if data["strengths"][strength]:
+                counts = f"{states.count('follows')} of 7 follow, {states.count('unmoved')} unmoved"
+                assert f"{network['title']}: {counts}" in said
+            else:
+                assert "all eight are one picture" in said and set(states) == {"own", "none"}
 
 
 def test_numbers_appear_on_hover_and_on_keyboard_focus(visit):

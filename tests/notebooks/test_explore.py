@@ -17,15 +17,18 @@ from PIL import Image
 
 import relcore as rc
 from relcore.data.encoders import make_encoder
-from relcore.data.prompts import PHRASES, ROLES, parse, suite
-from relcore.data.scenes import CANVAS, RELATIONS
+from relcore.data.prompts import PHRASES, ROLES, caption, parse, suite
+from relcore.data.scenes import CANVAS, RELATIONS, render, sample_scenes
 from relcore.data.scoring import bound_pair, detect, relation_loose
 from relcore.errors import RelcoreError
 from relcore.kernels import circuits
-from relcore.kernels.factors import Rewired
-from relcore.kernels.synopsis import IMAGE_ROLES, reductions
+from relcore.kernels.composition import relation_heads
+from relcore.kernels.factors import Rewired, relation_shares
+from relcore.kernels.interventions import opposite, patch
+from relcore.kernels.synopsis import IMAGE_ROLES, image_roles, reductions
+from relcore.kernels.tags import tag_map
 from relcore.view import explore
-from relcore.view.explore.base import packed, words_of
+from relcore.view.explore.base import packed, verdict, words_of
 from relcore.view.explore.fig3a_synopsis import _striking
 from relcore.view.explore.fig7_arithmetic import _edits, _outcome
 
@@ -273,3 +276,107 @@ def test_every_edit_has_its_picture_and_none_is_drawn_twice(words, strengths, ow
     assert places == list(np.ndindex(len(words), len(strengths), 8))
     different = [sum((1 if not s else 7 if s == 1 else 8) for s in strengths)] * len(words)
     assert len(edits) == 1 + sum(different)
+
+
+@pytest.fixture(scope="module")
+def circuit(model):
+    """Of a prompt and its opposite, from the same noise."""
+    return explore.circuits([model], [PROMPT, opposite(PROMPT)], seed=1)
+
+
+def test_a_circuit_hands_over_what_the_kernels_compute(circuit, model):
+    [told] = circuit.data["networks"]
+    heads = relation_heads(model.network, model.encoder)
+    assert [tuple(head) for head in told["heads"]] == [head[:2] for head in heads][:3]
+    prompts, names = [PROMPT, opposite(PROMPT)], ["blocks.*.cross_attn.pattern"]
+    with model.capture([*names, *(f"{head.name}.z" for head in heads)]) as cache:
+        pictures = model.draw(prompts, 1)
+    steps = range(1 + max(step for _, step in cache))
+    shares = [image_roles(p, parse(t)) for p, t in zip(pictures, prompts, strict=True)]
+    patched = model.draw(prompts, 1, intervention=patch(heads))
+    for k, part in enumerate(told["parts"]):
+        assert part["prompt"] == prompts[k] and part["opposite"] in prompts[1 - k]
+        for h, head in enumerate(heads):
+            pattern = [cache[f"{head.name}.pattern", s][k, head.head].float() for s in steps]
+            maps = unpacked(part["maps"])[h].swapaxes(1, 2)  # [step, image, word]
+            np.testing.assert_allclose(maps, torch.stack(pattern), atol=0.01)
+            z = torch.stack([cache[f"{head.name}.z", s][[k, 1 - k], head.head] for s in steps], 1)
+            at = torch.from_numpy(shares[1 - k][:2] / shares[1 - k][:2].sum(1, keepdims=True))
+            tag = tag_map(model.network, head, *z, at)
+            np.testing.assert_allclose(
+                part["peak"] * unpacked(part["tags"])[h], tag.float(), atol=0.02 * part["peak"]
+            )
+        np.testing.assert_allclose(unpacked(part["shares"]), shares[k], atol=0.01)
+        own = unpacked(part["shares"])[:2]
+        for number, found in enumerate(part["objects"]):
+            assert tuple(found["head"]) not in [head[:2] for head in heads]
+            assert found["head"][0] > min(head.layer for head in heads)
+            mean = unpacked(part["looks"])[number].mean(0) @ own.T / own.sum(1)
+            np.testing.assert_allclose(mean, found["looks"][:: 1 - 2 * number], atol=0.02)
+        assert [tuple(p) for p in part["proof"]][::2] == [
+            verdict(picture, prompts[k]) for picture in (pictures[k], patched[k])
+        ]
+        shown = pixels(part["pictures"])
+        assert np.abs(shown[:, :64] - pictures[k]).mean() < 8  # 32 colours
+        assert np.abs(shown[:, 128:] - patched[k]).mean() < 8
+
+
+def test_the_tag_of_the_opposite_prompt_is_the_mirror(circuit):
+    """Positive where its own object 1 will be, and so the other's object 2."""
+    one, other = circuit.data["networks"][0]["parts"]
+    maps = [unpacked(part["tags"])[part["loud"]] for part in (one, other)]
+    assert np.corrcoef(*(values.ravel() for values in maps))[0, 1] < -0.3
+    for part, values in zip((one, other), maps, strict=True):
+        first, second, _ = unpacked(part["shares"])
+        assert values.mean(0) @ first / first.sum() > values.mean(0) @ second / second.sum()
+
+
+def test_a_contextual_circuit_reads_the_relation_in_the_objects_words():
+    model = rc.load("e5-micro")
+    figure = explore.circuits([model], [PROMPT])
+    [told] = figure.data["networks"]
+    with torch.no_grad():
+        shares = relation_shares(model.encoder, model.network.caption_mlp)
+    assert told["contextual"] and told["fusion"] == shares
+    [part] = told["parts"]
+    assert 1 <= len(told["heads"]) <= 3
+    for head, read in zip(unpacked(part["maps"]), part["reads"], strict=True):
+        own = unpacked(part["shares"])[:2]
+        looks = (head.mean(0) @ own.T / own.sum(1)).mean(-1)  # [word]
+        spoken = [w for w, (_, role) in enumerate(part["words"]) if role in ROLES[:5]]
+        best = max(spoken, key=lambda w: looks[w])
+        assert read == best if looks[best] > 0.06 else read in (None, best)
+    assert figure.chosen["head0"] == np.abs(unpacked(part["tags"])).max((1, 2)).argmax()
+
+
+def test_a_prompt_of_the_readers_own_comes_first(model):
+    figure = explore.circuits([model], [PROMPT], seed=1)
+    before, own = figure.data["networks"][0]["parts"], "blue square is below red circle"
+    assert "no spatial relation" in figure.answer({"prompt": "a cat", "seed": "0"})["error"]
+    assert figure.data["networks"][0]["parts"] is before
+    figure.chosen = figure.chosen | {"prompt": 3}
+    assert figure.answer({"prompt": own, "seed": "0"}) == {}
+    assert [part["prompt"] for part in figure.data["networks"][0]["parts"]] == [own, PROMPT]
+    assert figure.chosen["prompt"] == 0 and figure.data["prompt"] == own
+    # The same heads at the same means: the circuit is the network's, not the prompt's.
+    heads = figure.data["networks"][0]["heads"]
+    assert heads == explore.circuits([model], [own], seed=0).data["networks"][0]["heads"]
+
+
+def test_a_circuit_says_which_prompt_is_not_drawn(model):
+    blurred = rc.face.Model("blurred", model.network, model.encoder, model.process, {})
+    object.__setattr__(blurred, "draw", lambda *a, **k: model.draw(*a, **{**k, "steps": 1}))
+    with pytest.raises(RelcoreError, match=f"blurred.*{PROMPT}.*seeds 2 to 6: take another"):
+        explore.circuits([blurred], [PROMPT], seed=2)
+    with pytest.raises(RelcoreError, match="no spatial relation"):
+        explore.circuits([model], [PROMPT, "a cat"])
+
+
+@given(st.integers(0, 2**31), st.integers(0, 7))
+def test_a_verdict_names_what_is_there_and_which_relation_it_is(seed, relation):
+    scene = sample_scenes(1, np.random.default_rng(seed), relations=np.array([relation]))
+    [picture] = render(scene)
+    [prompt] = caption(scene, np.random.default_rng(0), "canonical")
+    assert verdict(picture, prompt) == (prompt, 1)
+    assert verdict(picture, opposite(prompt)) == (prompt, -1)
+    assert verdict(np.full_like(picture, 128), prompt) == ("no object", 0)
