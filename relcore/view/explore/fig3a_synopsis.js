@@ -90,7 +90,7 @@ function figure(view) {
       .attr("y", (_, i) => 14 + 15 * i).text((d) => d);
 
     // That no head looks at the relation words; all networks leave room for it.
-    const notes = networks.map((n) => (n.note ? wrapped(n.note, wide / 5.9) : [])), room = 15 * d3.max(notes, (n) => n.length);
+    const notes = networks.map((n) => (n.note ? wrapped(n.note, wide / 5.5) : [])), room = 15 * d3.max(notes, (n) => n.length);
     g.select("g.title").selectAll("text.note").data(notes[k]).join("text").attr("class", "note small").attr("y", (_, i) => 45 + 15 * i).text((d) => d);
 
     // The picture as predicted at this step, and the chosen head's attention in it.

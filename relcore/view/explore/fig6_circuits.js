@@ -1,6 +1,6 @@
 // Figure 6. Per network, from top to bottom: the words and what the encoder fuses; where the relation
 // heads look; the tag that they write, the heads that read it, the picture; and the proof.
-const STAGES = ["words", "encoder", "relation head", "tag", "object heads", "picture", "proof"];
+const STAGES = ["words", "encoder", "relation", "tag", "objects", "picture", "proof"];
 const [WORDS, ENCODER, LOOK, TAG, OBJECTS, PICTURE, PROOF] = STAGES.keys();
 
 function figure(view) {
@@ -32,9 +32,11 @@ function figure(view) {
 
   return () => {
     const columns = view.narrow ? 1 : networks.length, gap = 34, wide = Math.min(400, (view.width - gap * (columns - 1)) / columns);
+    const rows = d3.max(networks, (network) => part(network).words.length); // parts of neighbours stand level
+    view.line.style("min-height", view.narrow ? "11.2em" : "5.6em");
     let bottom = 0;
     panels.each(function (network, k) {
-      const g = d3.select(this).attr("transform", `translate(${(k % columns) * (wide + gap)},${columns === 1 ? bottom : 0})`), tall = drawNetwork(g, network, k, wide);
+      const g = d3.select(this).attr("transform", `translate(${(k % columns) * (wide + gap)},${columns === 1 ? bottom : 0})`), tall = drawNetwork(g, network, k, wide, columns > 1 ? rows : part(network).words.length);
       bottom = columns === 1 ? bottom + tall + 20 : Math.max(bottom, tall);
     });
     svg.attr("height", bottom);
@@ -67,10 +69,10 @@ function figure(view) {
 
   // --- drawing
 
-  function drawNetwork(g, network, k, wide) {
+  function drawNetwork(g, network, k, wide, rows) {
     const { stage, step } = view.chosen, p = part(network), { heads } = network, name = `head${k}`, chosen = Math.min(view.chosen[name], heads.length - 1);
     const count = p.words.length, row = 26, map = 22, top = 82, wordWide = 70, encoderX = wordWide + 4, encoderWide = 54, headsX = encoderX + encoderWide + 6;
-    const column = Math.min(84, (wide - headsX) / heads.length), middle = (w) => top + w * row + row / 2, foot = top + count * row;
+    const column = Math.min(84, (wide - headsX) / heads.length), middle = (w) => top + w * row + row / 2, foot = top + rows * row;
     const reached = (from) => (stage >= from ? 1 : 0.1);
     const lines = (parent, cls, data) => parent.selectAll(`text.${cls}`).data(data).join("text").attr("class", (d) => `${cls} ${d[3] ?? "small"}`).attr("x", (d) => d[0]).attr("y", (d) => d[1]).attr("text-anchor", (d) => d[4] ?? "middle").style("fill", (d) => d[5] ?? null).text((d) => d[2]);
     const layer = (cls, from) => { const part = g.select(`g.${cls}`); view.ease(part, 400).attr("opacity", reached(from)); return part; };
@@ -80,6 +82,7 @@ function figure(view) {
 
     // Words.
     const words = g.select("g.words");
+    lines(words, "heading", [[0, 74, "words", "small strong", "start"]]);
     lines(words, "word", p.words.map(([word, role], w) => [8, middle(w) + 4, word, "strong", "start", roleColor(role)]));
     words.selectAll("path").data(p.words).join("path").attr("stroke", (d) => roleColor(d[1])).attr("stroke-width", 3).attr("stroke-dasharray", (d) => (d[1].endsWith("2") ? "4 3" : null)).attr("d", (_, w) => `M2,${middle(w) - 9}v18`);
 
@@ -140,7 +143,7 @@ function figure(view) {
     // How they follow from each other, and how to read them.
     const wires = g.select("g.wires"), line = y + tile / 2, arrow = (a, b) => `M${a + 2},${line}H${b - 3}M${b - 7},${line - 4}l4,4l-4,4`;
     const paths = [
-      ...d3.range(heads.length).filter((c) => p.reads[c] !== null).map((c) => [LOOK, `M${headsX - 4},${middle(p.reads[c])}H${at(c) - map / 2 - 3}`]),
+      ...d3.range(heads.length).filter((c) => p.reads[c] !== null).map((c) => [LOOK, `M${headsX - 8},${middle(p.reads[c])}H${at(c) - map / 2 - 3}`]),
       [TAG, `M${at(chosen)},${foot}V${foot + 14}H${tile / 2}V${y - 34}m-4,-5l4,5l4,-5`],
       [OBJECTS, arrow(tile, x(1))], [OBJECTS, arrow(x(1) + tile, x(2))], [PICTURE, arrow(x(2) + tile, x(3))],
     ];
@@ -155,9 +158,9 @@ function figure(view) {
 
   // The same noise as it is, without the relation heads, and with their output from the opposite prompt.
   function drawProof(g, network, p, wide, lines) {
-    const size = Math.min(104, (wide - 24) / 3), space = (wide - 3 * size) / 2, fits = (size + space) / 6.5, out = those(network.heads);
-    const titles = ["as it is", `without ${out}`, `${out} from ${quoted(p.opposite)}`].map((text) => wrapped(text, fits)), top = 12 + 14 * d3.max(titles, (t) => t.length);
-    const verdicts = p.proof.map(([text, shows]) => [shows > 0 ? "\u2713 as asked" : shows ? "\u21C4 the opposite" : "\u2717 neither", ...wrapped(text, fits)]);
+    const size = Math.min(104, (wide - 24) / 3), space = (wide - 3 * size) / 2, fits = size / 6.2, out = those(network.heads);
+    const titles = ["as it is", `without ${out}`, `with ${out} as for ${quoted(p.opposite)}`].map((text) => wrapped(text, fits)), top = 12 + 14 * Math.max(3, d3.max(titles, (t) => t.length));
+    const verdicts = p.proof.map(([text, shows]) => [shows > 0 ? "\u2713 as asked" : shows ? "\u21C4 the opposite" : "\u2717 neither", ...wrapped(text, size / 5.6)]);
     lines(g, "heading", [[0, 0, "The proof, from the same noise", "strong", "start"]]);
     const tiles = g.selectAll("g.tile").data(d3.range(3)).join("g").attr("class", "tile").attr("transform", (i) => `translate(${i * (size + space)},${top})`);
     tiles.each(function (i) {

@@ -39,7 +39,7 @@ TRIES = 5  # noises, from `seed` on, until a prompt's and its opposite's picture
 
 
 STILL = {"what it writes": ("PiYG", -1, 1)}
-STILL |= {f"object {k}'s head": ("Greys", 0, 1) for k in (1, 2)}
+STILL |= {f"object {k}'s head": ("Purples", 0, 1) for k in (1, 2)}
 
 
 class Circuits(Explorable):
@@ -207,7 +207,7 @@ def _traced(
         grid = (model.network.config.grid,) * 2
         tiles = [tags[loud, -1] / peak, *seen[:, -1]]
         tiles = [*(tile.reshape(grid) for tile in tiles), *shown]
-        names = (*STILL, "the picture", "without the head", "from the opposite")
+        names = (*STILL, "the picture", "without the heads", "as for the opposite")
         stills.append(dict(zip(names, tiles, strict=True)))
     return parts, stills[0]
 

@@ -8,7 +8,7 @@ function figure(view) {
   view.slider("strength", "strength", strengths.length, (k) => `${strengths[k]} \u00D7 v`);
   const svg = view.svg(), panels = svg.selectAll("g.network").data(networks).join("g").attr("class", "network");
 
-  const SAYS = { own: "the prompt\u2019s own", none: "relation taken out", missing: "not both there", follows: "follows", "so before": "so before", unmoved: "unmoved", elsewhere: "elsewhere" };
+  const SAYS = { own: "the prompt\u2019s own", none: "relation taken out", missing: "not both there", follows: "follows", "so before": "already so", unmoved: "unmoved", elsewhere: "elsewhere" };
   const state = (part, r) => states[part.outcomes[view.chosen.words][view.chosen.strength][r]];
   const places = (part, r) => part.places.at(view.chosen.words, view.chosen.strength, r);
 
@@ -17,9 +17,9 @@ function figure(view) {
     const wide = (view.width - gap * (columns - 1)) / columns, cell = Math.min(wide / 3, 130), tile = cell - 8, row = cell + 34, high = 3 * row + 36;
     svg.attr("height", high * Math.ceil(networks.length / columns));
     panels.attr("transform", (_, k) => `translate(${(k % columns) * (wide + gap)},${narrow ? k * high : 0})`).each(function (network) {
-      const g = d3.select(this), part = network.prompts[prompt];
+      const g = d3.select(this), part = network.prompts[prompt], there = [...part.there.values];
       g.selectAll("text.name").data([network.title]).join("text").attr("class", "name strong").attr("y", 14).text((d) => d);
-      const tiles = [...directions.map((d, r) => ({ r, d, at: places(part, r), name: relations[r] })), { r: null, d: [0, 0], at: part.there, name: "unedited" }];
+      const tiles = [...directions.map((d, r) => ({ r, d, at: places(part, r), name: relations[r] })), { r: null, d: [0, 0], at: there, name: "unedited" }];
       const boxes = g.selectAll("g.tile").data(tiles).join((enter) => {
         const box = enter.append("g").attr("class", "tile");
         box.append("g").attr("class", "film");
@@ -43,7 +43,7 @@ function figure(view) {
         .text((t) => (t.r === null ? "" : (right(t) ? "\u2713 " : "") + SAYS[is(t)]));
       const far = (v, [less, more]) => `${number(Math.abs(v) * 128, 0)} ${v < 0 ? less : more}`;
       const apart = ([x1, y1, x2, y2]) => `${far(x1 - x2, ["left of", "right of"])} and ${far(y1 - y2, ["above", "below"])} object 2`;
-      const shift = (t) => t.at.map((v, i) => v - part.there[i]);
+      const shift = (t) => t.at.map((v, i) => v - there[i]);
       view.told(boxes, (t) => {
         if (!Number.isFinite(t.at[0])) return `${t.name}: the two objects are not both there`;
         if (t.r === null) return `unedited: object 1 is ${apart(t.at)} (of 128 units; one picture)`;
@@ -54,7 +54,7 @@ function figure(view) {
     });
     const count = (n) => {
       const part = n.prompts[prompt], all = d3.range(relations.length).map((r) => state(part, r)), of = (name) => all.filter((one) => one === name).length;
-      if (!Number.isFinite(part.there[0])) return `${n.title}: the unedited picture does not show both objects, so that nothing can be compared.`;
+      if (!Number.isFinite(part.there.values[0])) return `${n.title}: the unedited picture does not show both objects, so that nothing can be compared.`;
       return `${n.title}: ${of("follows")} of ${all.length - of("own")} follow, ${of("unmoved")} unmoved.`;
     };
     const same = `Every picture has the prompt "${prompts[prompt]}" and the same noise`, where = groups(words[group]);
