@@ -164,11 +164,8 @@ def _traced(
     ]
     parts, stills, cache = [], [], drawn["cache"]
     for k, prompt in enumerate(prompts):
-        words, frames, pair = (
-            words_of(model.encoder, prompt),
-            drawn["frames"][k],
-            [k, k + len(prompts)],
-        )
+        words, frames = words_of(model.encoder, prompt), drawn["frames"][k]
+        pair = [k, k + len(prompts)]  # its own picture and the opposite's
         at, other = (part[:2] / part[:2].sum(1, keepdims=True) for part in drawn["shares"][k])
         maps = word_maps(model, cache, prompt, k)  # [layer, head, step, image, word]
         looks = np.einsum("oi,lhsiw->lhow", at, maps) / maps.shape[2]
