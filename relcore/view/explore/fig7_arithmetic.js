@@ -58,7 +58,7 @@ function figure(view) {
       return `${n.title}: ${of("follows")} of ${all.length - of("own")} follow, ${of("unmoved")} unmoved.`;
     };
     const same = `Every picture has the prompt "${prompts[prompt]}" and the same noise`, where = groups(words[group]);
-    view.says(strengths[strength] ? `${same}; in the ${where} the told relation\u2019s vector is exchanged for ${strengths[strength]} times another\u2019s. A picture follows if it shows the new relation and the unedited one does not. ${networks.map(count).join(" ")}`
+    view.says(strengths[strength] ? `${same}; in the ${where} the told relation\u2019s vector is exchanged for ${strengths[strength] === 1 ? "" : `${strengths[strength]} times `}another\u2019s. A picture follows if it shows the new relation and the unedited one does not. ${networks.map(count).join(" ")}`
       : `${same}; in the ${where} the told relation\u2019s vector is taken out, and none put in: all eight are one picture.`);
   };
 }
