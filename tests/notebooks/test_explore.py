@@ -28,6 +28,7 @@ from relcore.kernels.interventions import opposite, patch
 from relcore.kernels.synopsis import IMAGE_ROLES, image_roles, reductions
 from relcore.kernels.tags import tag_map
 from relcore.view import explore
+from relcore.view.explore import fig6_circuits
 from relcore.view.explore.base import packed, verdict, words_of
 from relcore.view.explore.fig3a_synopsis import _striking
 from relcore.view.explore.fig7_arithmetic import _edits, _outcome
@@ -319,6 +320,14 @@ def test_a_circuit_hands_over_what_the_kernels_compute(circuit, model):
         shown = pixels(part["pictures"])
         assert np.abs(shown[:, :64] - pictures[k]).mean() < 8  # 32 colours
         assert np.abs(shown[:, 128:] - patched[k]).mean() < 8
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_head_that_writes_the_same_everywhere_has_an_empty_map(model, monkeypatch):
+    monkeypatch.setattr(fig6_circuits, "tag_map", lambda *given: torch.zeros(len(given[2]), 64))
+    [part] = explore.circuits([model], [PROMPT], 1).data["networks"][0]["parts"]
+    assert part["peak"] == 0
+    np.testing.assert_allclose(unpacked(part["tags"]), 0, atol=0.01)
 
 
 def test_the_tag_of_the_opposite_prompt_is_the_mirror(circuit):

@@ -36,8 +36,7 @@ PROMPTS = (
 MOST = 3  # relation heads
 READS = 0.05  # of its attention at the objects' places: a head that gives no word more reads none
 TRIES = 5  # noises, from `seed` on, until a prompt's and its opposite's picture show both objects
-
-
+# Of the static picture, what holds numbers: (colormap, low, high).
 STILL = {"what it writes": ("PiYG", -1, 1)}
 STILL |= {f"object {k}'s head": ("Purples", 0, 1) for k in (1, 2)}
 
@@ -179,6 +178,7 @@ def _traced(
         tags = np.stack(tags)
         loud = np.abs(tags).max((1, 2)).argmax()  # the head that tells most
         peak = float(np.abs(tags[loud]).max())
+        scaled = tags / (peak or 1)  # a head may write the same everywhere
         shown = [frames[-1], *(pictures[k] for pictures in changes)]
         spoken = [w for w, (_, role, _) in enumerate(words) if role in WORD_ROLES]
         most = [looks[head.layer, head.head, :, spoken].mean(1) for head in heads]
@@ -190,7 +190,7 @@ def _traced(
                 "words": [[word, role] for word, role, _ in words],
                 "reads": reads,
                 "maps": packed([maps[h.layer, h.head].swapaxes(1, 2) for h in heads], 0, 1),
-                "tags": packed(tags / peak, -1, 1),
+                "tags": packed(scaled, -1, 1),
                 "peak": peak,
                 "loud": int(loud),
                 "objects": objects,
@@ -202,7 +202,7 @@ def _traced(
             }
         )
         grid = (model.network.config.grid,) * 2
-        tiles = [tags[loud, -1] / peak, *seen[:, -1]]
+        tiles = [scaled[loud, -1], *seen[:, -1]]
         tiles = [*(tile.reshape(grid) for tile in tiles), *shown]
         names = (*STILL, "the picture", "without the heads", "as for the opposite")
         stills.append(dict(zip(names, tiles, strict=True)))
