@@ -10,9 +10,9 @@ import pandas as pd
 
 from relcore.experiment import experiment
 from relcore.kernels.circuits import screen
+from relcore.kernels.factors import OBJECT_WORDS
 
 TOKENS = ("relation", "words")
-OBJECT_WORDS = ("color1", "shape1", "color2", "shape2")
 AXES = {"up and down": ("above", "below"), "left and right": ("left", "right")}
 
 

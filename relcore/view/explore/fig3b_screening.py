@@ -7,9 +7,9 @@ import numpy as np
 from ...data.scenes import RELATIONS
 from ...face import Model
 from ...kernels import circuits
+from ...kernels.factors import OBJECT_WORDS
 from .base import Explorable, head_grids, packed, source, titled
 
-WORDS = ("color1", "shape1", "color2", "shape2")
 STRIP = 48  # numbers of a vector that the page shows
 
 
@@ -30,7 +30,7 @@ def screening(
     of random embeddings, and the relation's effect on each of the objects' words of a contextual
     encoder. draws: of the null, relations relabelled at random.
     """
-    tokens = tokens or [WORDS if m.encoder.contextual else ("relation",) for m in models]
+    tokens = tokens or [OBJECT_WORDS if m.encoder.contextual else ("relation",) for m in models]
     titles = titles or [titled(model) for model in models]
     screened = [
         {token: _screened(model, token, draws) for token in mine}
